@@ -1,0 +1,27 @@
+"""Shared fixtures: where the real images are (research use; never in the repository), and single-threaded torch."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(config, items):
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="no CUDA device")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that holds data/ and weights/ with real images; tests that read it skip when it is absent."""
+    shared = Path(os.environ.get("SSL_PARTS_REAL_DATA", REPO.parent / "shared"))
+    if not (shared / "data").is_dir():
+        pytest.skip(f"no real images at {shared}; set SSL_PARTS_REAL_DATA")
+    return shared
