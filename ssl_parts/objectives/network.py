@@ -1,0 +1,74 @@
+"""Encoder and heads: what the student trains and the teacher averages.
+
+Shapes: N views (both views of a batch stacked), K part ids, M sampled parts, D channels, HxW feature grid, hxw grid of ids.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ssl_parts.encoders import Encoder
+from ssl_parts.objectives.config import ObjectiveConfig
+from ssl_parts.objectives.pooling import pool_parts
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one forward gives. Vectors are predictions from the student and projections from the teacher."""
+
+    pooled_ND: Tensor  # encoder features, before any head
+    map_NDHW: Tensor
+    instance_ND: Tensor | None = None
+    part_NMD: Tensor | None = None
+    ids_NM: Tensor | None = None
+    valid_NM: Tensor | None = None
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Linear, LayerNorm, ReLU, Linear: the heads g and h of METHODS §1.4. LayerNorm: rows of absent parts cannot leak."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+class PartNetwork(nn.Module):
+    """Encoder, projector g and predictor h for parts, the same pair for whole images.
+
+    Args:
+        encoder: any `Encoder`.
+        config: widths of the heads, number of sampled parts, which terms exist.
+        k: number of part ids that discovery gives (0 where no part term is trained).
+        background: id that is never pooled, or None.
+    """
+
+    def __init__(self, encoder: Encoder, config: ObjectiveConfig, k: int = 0, background: int | None = None) -> None:
+        super().__init__()
+        self.encoder, self.k, self.samples, self.background = encoder, k, config.samples, background
+        dim, width, out = encoder.dims[encoder.last_stage], config.hidden, config.projection
+        if config.part_weight > 0 and k > 0:
+            self.part_projector, self.part_predictor = mlp(dim, width, out), mlp(out, width, out)
+        if config.instance_weight > 0:
+            self.projector, self.predictor = mlp(encoder.feature_dim, width, out), mlp(out, width, out)
+
+    def forward(
+        self, images_NCHW: Tensor, ids_Nhw: Tensor | None = None, priority_NK: Tensor | None = None, *, predict: bool
+    ) -> Outputs:
+        """Features, part vectors and image vectors; `predict` adds the predictors (student) to the projectors."""
+        features = self.encoder(images_NCHW)
+        found: dict[str, Tensor] = {"pooled_ND": features.pooled, "map_NDHW": features.maps[self.encoder.last_stage]}
+        if hasattr(self, "projector"):
+            image_ND = self.projector(features.pooled)
+            found["instance_ND"] = self.predictor(image_ND) if predict else image_ND
+        if hasattr(self, "part_projector") and ids_Nhw is not None:
+            parts = pool_parts(
+                found["map_NDHW"], ids_Nhw, self.k, self.samples, priority_BK=priority_NK, background=self.background
+            )
+            part_NMD = self.part_projector(parts.vectors_BMD)
+            found["part_NMD"] = self.part_predictor(part_NMD) if predict else part_NMD
+            found["ids_NM"], found["valid_NM"] = parts.ids_BM, parts.valid_BM
+        return Outputs(**found)
+
+
+def split_views(stacked_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows 0..B-1 are view 1, rows B..2B-1 view 2 of the same images."""
+    one, two = torch.chunk(stacked_N, 2)
+    return one, two

@@ -1,0 +1,133 @@
+"""PartContrast against lightly's DetCon-B loss, InfoNCE by hand, and a loop written from the formula."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightly.loss import DetConBLoss
+
+from ssl_parts.errors import ConfigError
+from ssl_parts.objectives import PartContrast, shared_parts
+
+
+def random_case(b=3, m=4, d=8, k=5, repeat=True, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    q = tuple(torch.randn(b, m, d, generator=g, dtype=torch.float64).float().requires_grad_() for _ in range(2))
+    t = tuple(torch.randn(b, m, d, generator=g) for _ in range(2))
+    if repeat:
+        ids = tuple(torch.randint(k, (b, m), generator=g) for _ in range(2))
+    else:
+        ids = tuple(torch.stack([torch.randperm(k, generator=g)[:m] for _ in range(b)]) for _ in range(2))
+    valid = tuple(torch.ones(b, m, dtype=torch.bool) for _ in range(2))
+    return q, t, ids, valid
+
+
+def by_formula(q, t, ids, valid, tau=0.1, local_negatives=True):
+    """The loss as METHODS §1.4 writes it, anchor by anchor."""
+    total = 0.0
+    for this, other in ((0, 1), (1, 0)):
+        b_all, m_all = ids[0].shape
+        losses, anchors = [], 0
+        for b in range(b_all):
+            for i in range(m_all):
+                if not valid[this][b, i]:
+                    continue
+                anchors += 1
+                s = lambda v, c, j, b=b, i=i: float(F.cosine_similarity(q[this][b, i], t[v][c, j], dim=0)) / tau  # noqa: E731
+                anchor = int(ids[this][b, i])
+                positives = [j for j in range(m_all) if valid[other][b, j] and int(ids[other][b, j]) == anchor]
+                z = 0.0
+                for c in range(b_all):
+                    for j in range(m_all):
+                        own = c == b
+                        if valid[other][c, j] and (local_negatives or not own or j in positives):
+                            z += math.exp(s(other, c, j))
+                        same = own and int(ids[this][c, j]) == anchor
+                        if valid[this][c, j] and not same and (local_negatives or not own):
+                            z += math.exp(s(this, c, j))
+                repeats = sum(bool(valid[this][b, j]) and int(ids[this][b, j]) == anchor for j in range(m_all))
+                if positives:
+                    losses.append(-sum(s(other, b, j) - math.log(z) for j in positives) / len(positives) / repeats)
+        total += sum(losses) / max(anchors, 1)
+    return total
+
+
+@pytest.mark.parametrize("repeat", [True, False])
+def test_equals_lightly_when_all_parts_are_present(repeat):
+    q, t, ids, valid = random_case(repeat=repeat)
+    ours = PartContrast(0.1)(q, t, ids, valid)
+    theirs = DetConBLoss(0.1, gather_distributed=False)(*q, *t, *ids)
+    torch.testing.assert_close(ours, theirs)
+    for a, b in zip(torch.autograd.grad(ours, q), torch.autograd.grad(theirs, q), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("local_negatives", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_the_formula_with_absent_parts(local_negatives, seed):
+    q, t, ids, valid = random_case(seed=seed)
+    g = torch.Generator().manual_seed(seed + 100)
+    valid = tuple(torch.rand(v.shape, generator=g) > 0.35 for v in valid)
+    ours = PartContrast(0.1, local_negatives)(q, t, ids, valid)
+    assert float(ours) == pytest.approx(by_formula(q, t, ids, valid, local_negatives=local_negatives), rel=1e-5)
+
+
+def test_one_part_an_image_is_info_nce_over_all_other_targets():
+    q, t, ids, valid = random_case(b=6, m=1, k=1)
+    expected = 0.0
+    for this, other in ((0, 1), (1, 0)):
+        anchors, pool = F.normalize(q[this][:, 0], dim=1), F.normalize(torch.cat([t[other], t[this]])[:, 0], dim=1)
+        logits = anchors @ pool.T / 0.1
+        logits[torch.arange(6), 6 + torch.arange(6)] = -torch.inf
+        expected += F.cross_entropy(logits, torch.arange(6))
+    torch.testing.assert_close(PartContrast(0.1)(q, t, ids, valid), expected)
+
+
+def test_absent_parts_change_nothing():
+    q, t, ids, valid = random_case(seed=3, repeat=False)
+    valid[0][:, 1], valid[1][:, 2] = False, False
+    loss = PartContrast()(q, t, ids, valid)
+    other_q = [x.detach().clone() for x in q]
+    other_t = [x.clone() for x in t]
+    for side, column in ((0, 1), (1, 2)):
+        other_q[side][:, column], other_t[side][:, column] = 50.0, -50.0
+    torch.testing.assert_close(PartContrast()(tuple(other_q), tuple(other_t), ids, valid), loss)
+
+
+def test_gradient_is_that_of_finite_differences():
+    q, t, ids, valid = random_case(b=2, m=3, d=4, seed=5)
+    valid[1][0, 0] = False
+    loss = PartContrast(0.5)(q, t, ids, valid)
+    gradient = torch.autograd.grad(loss, q[0])[0]
+    for index in [(0, 0, 0), (1, 2, 3), (0, 1, 2)]:
+        moved = []
+        for step in (1e-2, -1e-2):
+            shifted = q[0].detach().clone()
+            shifted[index] += step
+            moved.append(float(PartContrast(0.5)((shifted, q[1]), t, ids, valid)))
+        assert (moved[0] - moved[1]) / 2e-2 == pytest.approx(float(gradient[index]), abs=2e-3)
+
+
+@pytest.mark.parametrize("empty", ["one view", "both views"])
+def test_views_that_share_no_part_give_zero_and_finite_gradients(empty):
+    q, t, ids, valid = random_case()
+    valid[0][:] = False
+    if empty == "both views":
+        valid[1][:] = False
+    loss = PartContrast()(q, t, ids, valid)
+    loss.backward()
+    assert float(loss) == 0.0
+    assert all(torch.equal(x.grad, torch.zeros_like(x)) for x in q)
+
+
+def test_shared_parts_counts_ids_present_in_both_views():
+    ids = torch.tensor([[0, 1, 2], [3, 4, 5]]), torch.tensor([[2, 0, 7], [6, 7, 8]])
+    valid = torch.ones(2, 3, dtype=torch.bool), torch.tensor([[True, True, True], [True, True, True]])
+    assert shared_parts(ids, valid).tolist() == [2.0, 0.0]
+    assert shared_parts(ids, (valid[0], torch.zeros(2, 3, dtype=torch.bool))).tolist() == [0.0, 0.0]
+
+
+def test_temperature_must_be_positive():
+    with pytest.raises(ConfigError, match=r"temperature is 0"):
+        PartContrast(temperature=0)
