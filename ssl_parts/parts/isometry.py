@@ -1,0 +1,47 @@
+"""Fewer channels, the same geometry: k-means needs distances between points, not the points' original axes.
+
+Shapes: B images, n = h*w vectors of a map, D channels, r coordinates, d kept directions.
+"""
+
+import torch
+from torch import Tensor
+
+# Eigenvalues under this share of the largest are rounding in the float64 Gram matrix of float32 features.
+RANK_TOLERANCE = 1e-12
+
+
+def isometric(map_BDHW: Tensor) -> Tensor:
+    """Coordinates (B, min(n, D), h, w) whose inner products, within each image, are those of the map's vectors.
+
+    An upsampled map lives in the span of its n low-resolution vectors, so when n < D (a 7x7x2048 map: 49 against 2048)
+    everything that follows and only uses sums and inner products (bilinear upsampling, L2 normalisation, k-means) gives
+    the same result on these coordinates: Gram matrix G = V V^T = Q diag(e) Q^T, coordinates Q sqrt(e). The trailing
+    coordinates of a map of lower rank are zero. A map with n >= D comes back as it is.
+    """
+    B, D, h, w = map_BDHW.shape
+    n = h * w
+    if n >= D:
+        return map_BDHW.float()
+    vectors_BnD = map_BDHW.flatten(2).transpose(1, 2).double()
+    coordinates = [_coordinates(vectors_nD) for vectors_nD in vectors_BnD]  # one by one: no dependence on the batch
+    return torch.stack(coordinates).transpose(1, 2).reshape(B, n, h, w).float()
+
+
+def _coordinates(vectors_nD: Tensor) -> Tensor:
+    values_n, directions_nn = torch.linalg.eigh(vectors_nD @ vectors_nD.T)
+    values_n = torch.where(values_n > RANK_TOLERANCE * values_n[-1], values_n, 0)
+    return directions_nn.flip(1) * values_n.flip(0).sqrt()
+
+
+def principal_directions(points_MND: Tensor, dims: int) -> tuple[Tensor, float]:
+    """The `dims` directions (D, d) that keep most of the variance *within* images, and the share they keep.
+
+    k-means of one image sees differences inside that image only, so each image's mean is taken off before the
+    covariances of the M images are added up. Beyond exact: distances shrink by what the other directions held.
+    """
+    centred_MND = points_MND.double() - points_MND.double().mean(1, keepdim=True)
+    covariance_DD = sum(image_ND.T @ image_ND for image_ND in centred_MND)
+    values_D, directions_DD = torch.linalg.eigh(covariance_DD)
+    dims = min(dims, len(values_D))
+    share = float(values_D[-dims:].sum() / values_D.sum().clamp_min(1e-300))
+    return directions_DD[:, -dims:].flip(1).float().contiguous(), share

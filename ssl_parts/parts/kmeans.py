@@ -1,0 +1,261 @@
+"""K-means of many images at once, with the contract that part discovery needs.
+
+Ids are 0..k'-1 with k' <= k reported for each image, no cluster is empty, no point is silently left out, and what
+an image gets depends on its points and its seed alone: not on its batch, the number of processes or a resume.
+
+Shapes: B images, N points, D channels, K clusters, T trials of k-means++.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_parts.errors import PartDiscoveryError
+
+# Images that are clustered together. The size of a chunk is a function of the shapes only and the last chunk is padded,
+# so that matrix products always see the same shapes: libraries choose other kernels, with other roundings, for others.
+CHUNK_VALUES = {"cpu": 2**17, "cuda": 2**26}
+CHUNK_IMAGES = {"cpu": 16, "cuda": 64}
+# A point nearer to its centroid than this share of the mean squared norm is a copy of it, up to rounding in fp32.
+SAME_POINT = 1e-6
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """What `kmeans` found.
+
+    ids_BN: long, 0..k_B-1, and -1 for points that took no part. centroids_BKD: float32, rows from k_B on are zero.
+    inertia_B: float64, weighted sum of squared distances. iterations_B: long. k_B: long, number of clusters in use.
+    """
+
+    ids_BN: Tensor
+    centroids_BKD: Tensor
+    inertia_B: Tensor
+    iterations_B: Tensor
+    k_B: Tensor
+
+
+def kmeans(
+    points_BND: Tensor,
+    k: int,
+    seed: int | Tensor = 0,
+    iterations: int = 100,
+    tolerance: float = 1e-4,
+    weights_BN: Tensor | None = None,
+    names: Sequence[str] | None = None,
+) -> Clusters:
+    """Cluster the points of each image on their own: greedy k-means++ start, then Lloyd's iterations in float32.
+
+    An image stops when no id changes or when the summed squared shift of its centroids is at most `tolerance` times
+    the mean variance of its channels (scikit-learn's rule). A cluster that runs empty takes the point farthest from
+    its centroid; fewer than k clusters come out only where fewer than k points differ.
+
+    Args:
+        points_BND: float, any device. k: clusters an image. seed: one for all images, or long (B,), one an image.
+        weights_BN: bool (points that take part) or non-negative float weights. names: (B,) paths for messages.
+
+    Raises:
+        PartDiscoveryError: fewer than k points take part in an image, or a point is not finite.
+    """
+    if k < 1 or iterations < 1 or tolerance < 0:
+        raise PartDiscoveryError(
+            f"k-means needs k >= 1, iterations >= 1, tolerance >= 0: {k}, {iterations}, {tolerance}"
+        )
+    B, N, D = points_BND.shape
+    points_BND = points_BND.detach().float()
+    weights_BN = points_BND.new_ones(B, N) if weights_BN is None else weights_BN.to(points_BND)
+    _check(points_BND, weights_BN, k, names)
+    seeds_B = torch.as_tensor(seed, dtype=torch.long).cpu().expand(B)
+    kind = points_BND.device.type if points_BND.device.type in CHUNK_VALUES else "cuda"
+    size = max(1, min(CHUNK_IMAGES[kind], CHUNK_VALUES[kind] // max(1, N * D)))
+    with torch.no_grad(), torch.autocast(points_BND.device.type, enabled=False):
+        chunks = [
+            _cluster_chunk(
+                points_BND[at : at + size],
+                weights_BN[at : at + size],
+                seeds_B[at : at + size],
+                size,
+                k,
+                iterations,
+                tolerance,
+            )
+            for at in range(0, B, size)
+        ]
+    return Clusters(*(torch.cat(parts) for parts in zip(*chunks)))
+
+
+def uniforms(seeds_B: Tensor, count: int) -> Tensor:
+    """`count` numbers in [0, 1) an image from its seed alone (SplitMix64, Steele et al. 2014): float64 (B, count)."""
+    step = torch.arange(1, count + 1, dtype=torch.long)
+    z = _mix(seeds_B.cpu().long()[:, None] * 0x2545F4914F6CDD1D) + step * -0x61C8864680B583EB
+    return ((_mix(z) >> 11) & (2**53 - 1)).double() / 2**53
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ ((z >> 30) & (2**34 - 1))) * -0x40A7B892E31B1A47
+    z = (z ^ ((z >> 27) & (2**37 - 1))) * -0x6B2FB644ECCEEE15
+    return z ^ ((z >> 31) & (2**33 - 1))
+
+
+def _check(points_BND: Tensor, weights_BN: Tensor, k: int, names: Sequence[str] | None) -> None:
+    def name(b: int) -> str:
+        return names[b] if names is not None else f"image {b} of the batch"
+
+    taking_part_BN = weights_BN > 0
+    broken_B = (~torch.isfinite(points_BND.sum(-1)) & taking_part_BN).any(-1)
+    if bool(broken_B.any()):
+        b = int(broken_B.nonzero()[0])
+        raise PartDiscoveryError(
+            f"non-finite features in {name(b)}: the encoder's output has NaN or infinity there; "
+            "check the encoder's weights and precision (discovery runs in float32)"
+        )
+    counts_B = taking_part_BN.sum(-1)
+    if bool((counts_B < k).any()):
+        b = int((counts_B < k).nonzero()[0])
+        raise PartDiscoveryError(
+            f"parts.k={k} but {name(b)} has {int(counts_B[b])} points to cluster; "
+            "lower parts.k, raise parts.size or loosen parts.foreground"
+        )
+
+
+def _cluster_chunk(
+    points_BND: Tensor, weights_BN: Tensor, seeds_B: Tensor, size: int, k: int, iterations: int, tolerance: float
+) -> tuple[Tensor, ...]:
+    """The fields of `Clusters` for one chunk, computed on `size` images whatever the number given."""
+    given = len(points_BND)
+    if given < size:
+        rows = torch.arange(size).clamp_max(given - 1)
+        points_BND, weights_BN, seeds_B = points_BND[rows], weights_BN[rows], seeds_B[rows]
+    if not bool(weights_BN.all()):  # what takes no part may be anything, NaN included
+        points_BND = torch.where(weights_BN[..., None] > 0, points_BND, 0)
+    mean_B1D = (weights_BN[:, None] @ points_BND) / weights_BN.sum(1)[:, None, None]
+    points_BND = points_BND - mean_B1D  # around the mean, squared distances lose no digits to the common offset
+    norms_BN = points_BND.square().sum(-1)
+    draws_BKT = uniforms(seeds_B, k * trials(k)).view(size, k, -1).to(points_BND.device)
+    centroids_BKD = _plus_plus(points_BND, norms_BN, weights_BN, draws_BKT)
+    centroids_BKD, iterations_B = _lloyd(points_BND, norms_BN, weights_BN, centroids_BKD, iterations, tolerance)
+    ids_BN, centroids_BKD, near_BN = _last_assignment(points_BND, norms_BN, weights_BN, centroids_BKD)
+    ids_BN, centroids_BKD, k_B = _compact(ids_BN, weights_BN, centroids_BKD + mean_B1D)
+    inertia_B = (near_BN.double() * weights_BN).sum(1)
+    return tuple(x[:given] for x in (ids_BN, centroids_BKD, inertia_B, iterations_B, k_B))
+
+
+def trials(k: int) -> int:
+    """Candidates that greedy k-means++ weighs against each other for each centroid (scikit-learn's number)."""
+    return 2 + int(torch.tensor(float(k)).log())
+
+
+def _plus_plus(points_BND: Tensor, norms_BN: Tensor, weights_BN: Tensor, draws_BKT: Tensor) -> Tensor:
+    """Greedy k-means++: each centroid is the best of T points drawn in proportion to their squared distance."""
+    B, k, _ = draws_BKT.shape
+    rows_B = torch.arange(B, device=points_BND.device)
+    first_B1 = _draw(weights_BN, draws_BKT[:, 0, :1])
+    centroids = [points_BND[rows_B, first_B1[:, 0]]]
+    closest_BN = _distances(points_BND, norms_BN, centroids[0][:, None])[:, 0]
+    for j in range(1, k):
+        candidates_BT = _draw(closest_BN * weights_BN, draws_BKT[:, j])
+        candidates_BTD = points_BND[rows_B[:, None], candidates_BT]
+        distances_BTN = torch.minimum(_distances(points_BND, norms_BN, candidates_BTD), closest_BN[:, None])
+        best_B = (distances_BTN * weights_BN[:, None]).sum(-1).argmin(-1)
+        closest_BN = distances_BTN[rows_B, best_B]
+        centroids.append(candidates_BTD[rows_B, best_B])
+    return torch.stack(centroids, 1)
+
+
+def _draw(mass_BN: Tensor, draws_BT: Tensor) -> Tensor:
+    """Indices drawn in proportion to the mass, by inversion of its running sum in float64."""
+    sums_BN = mass_BN.double().cumsum(-1)
+    indices_BT = torch.searchsorted(sums_BN, draws_BT * sums_BN[:, -1:], right=True)
+    return indices_BT.clamp_max(mass_BN.shape[1] - 1)
+
+
+def _distances(points_BND: Tensor, norms_BN: Tensor, centroids_BTD: Tensor) -> Tensor:
+    """Squared distances (B,T,N) by ||x||^2 - 2 x.c + ||c||^2."""
+    norms_BT1 = centroids_BTD.square().sum(-1, keepdim=True)
+    distances_BTN = torch.baddbmm(norms_BT1, centroids_BTD, points_BND.transpose(1, 2), alpha=-2)
+    return distances_BTN.add_(norms_BN[:, None]).clamp_min_(0)
+
+
+def _assign(points_BND: Tensor, norms_BN: Tensor, centroids_BKD: Tensor) -> tuple[Tensor, Tensor]:
+    near_BN, ids_BN = _distances(points_BND, norms_BN, centroids_BKD).min(1)
+    return ids_BN, near_BN
+
+
+def _lloyd(
+    points_BND: Tensor, norms_BN: Tensor, weights_BN: Tensor, centroids_BKD: Tensor, iterations: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """Iterate until every image of the chunk has stopped; an image that has stopped does not move any more."""
+    B, _, D = centroids_BKD.shape
+    variance_B = (norms_BN * weights_BN).sum(1) / weights_BN.sum(1) / D
+    moving_B = torch.ones(B, dtype=torch.bool, device=points_BND.device)
+    iterations_B = torch.zeros(B, dtype=torch.long, device=points_BND.device)
+    for _ in range(iterations):
+        ids_BN, near_BN = _assign(points_BND, norms_BN, centroids_BKD)
+        moved_BKD, empty_BK = _means(points_BND, weights_BN, ids_BN, centroids_BKD)
+        if bool(empty_BK.any()):
+            ids_BN = _refill(ids_BN, near_BN, norms_BN, weights_BN, empty_BK)
+            moved_BKD, _ = _means(points_BND, weights_BN, ids_BN, centroids_BKD)
+        shift_B = (moved_BKD - centroids_BKD).square().sum((1, 2))
+        iterations_B += moving_B
+        centroids_BKD = torch.where(moving_B[:, None, None], moved_BKD, centroids_BKD)
+        moving_B = moving_B & (shift_B > tolerance * variance_B)  # the same ids twice shift nothing at all
+        if not bool(moving_B.any()):
+            break
+    return centroids_BKD, iterations_B
+
+
+def _last_assignment(
+    points_BND: Tensor, norms_BN: Tensor, weights_BN: Tensor, centroids_BKD: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each point to its nearest centroid; where that empties a cluster, its centroid becomes the point it takes."""
+    ids_BN, near_BN = _assign(points_BND, norms_BN, centroids_BKD)
+    moved_BKD, empty_BK = _means(points_BND, weights_BN, ids_BN, centroids_BKD)
+    if bool(empty_BK.any()):
+        ids_BN = _refill(ids_BN, near_BN, norms_BN, weights_BN, empty_BK)
+        moved_BKD, _ = _means(points_BND, weights_BN, ids_BN, centroids_BKD)
+        centroids_BKD = torch.where(empty_BK.any(1)[:, None, None], moved_BKD, centroids_BKD)
+        near_BN = _distances(points_BND, norms_BN, centroids_BKD).gather(1, ids_BN[:, None])[:, 0]
+    return ids_BN, centroids_BKD, near_BN
+
+
+def _means(points_BND: Tensor, weights_BN: Tensor, ids_BN: Tensor, centroids_BKD: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted means of the clusters (an empty one keeps its centroid) and which are empty (B,K).
+
+    As a matrix product: deterministic on a GPU, where scattered sums are not.
+    """
+    onehot_BKN = points_BND.new_zeros(len(ids_BN), centroids_BKD.shape[1], ids_BN.shape[1])
+    onehot_BKN.scatter_(1, ids_BN[:, None], weights_BN[:, None])
+    mass_BK1 = onehot_BKN.sum(-1, keepdim=True)
+    means_BKD = (onehot_BKN @ points_BND) / mass_BK1.clamp_min(torch.finfo(torch.float32).tiny)
+    return torch.where(mass_BK1 > 0, means_BKD, centroids_BKD), mass_BK1[..., 0] == 0
+
+
+def _refill(ids_BN: Tensor, near_BN: Tensor, norms_BN: Tensor, weights_BN: Tensor, empty_BK: Tensor) -> Tensor:
+    """Give each empty cluster the point that is farthest from its own centroid, unless that point is a copy of it."""
+    taking_part_BN = weights_BN > 0
+    counts_BK = torch.zeros_like(empty_BK, dtype=torch.long).scatter_add_(1, ids_BN, taking_part_BN.long())
+    alone_BN = counts_BK.gather(1, ids_BN) <= 1
+    far_BN = torch.where(taking_part_BN & ~alone_BN, near_BN, -1.0)
+    floor_B = SAME_POINT * (norms_BN * weights_BN).sum(1) / weights_BN.sum(1)
+    ids_BN = ids_BN.clone()
+    for b, cluster in empty_BK.nonzero().tolist():
+        farthest = int(far_BN[b].argmax())
+        if far_BN[b, farthest] > floor_B[b]:
+            ids_BN[b, farthest], far_BN[b, farthest] = cluster, -1.0
+    return ids_BN
+
+
+def _compact(ids_BN: Tensor, weights_BN: Tensor, centroids_BKD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Number the clusters that have points 0..k'-1 in their old order; -1 for points that took no part."""
+    k = centroids_BKD.shape[1]
+    taking_part_BN = weights_BN > 0
+    used_BK = (F.one_hot(ids_BN, k) * taking_part_BN[..., None]).sum(1) > 0
+    new_BK = used_BK.long().cumsum(1) - 1
+    ids_BN = torch.where(taking_part_BN, new_BK.gather(1, ids_BN), -1)
+    order_BK = (~used_BK).long().argsort(dim=1, stable=True)
+    centroids_BKD = centroids_BKD.gather(1, order_BK[..., None].expand_as(centroids_BKD))
+    kept_BK = torch.arange(k, device=ids_BN.device) < used_BK.sum(1, keepdim=True)
+    return ids_BN, torch.where(kept_BK[..., None], centroids_BKD, 0), used_BK.sum(1)
