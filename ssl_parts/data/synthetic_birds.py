@@ -72,8 +72,7 @@ class SyntheticBirds:
     with ids 1..8 of `part_names` (0 also where a twig hides the bird), and keypoints float32 (10, 3).
 
     Raises:
-        DataError: an unknown split, a size, a number of images or species, or a seed out of range; an index out of range
-            is an IndexError.
+        DataError: an unknown split; a size, a number of images or species, or a seed out of range.
     """
 
     name = "synthetic_birds"

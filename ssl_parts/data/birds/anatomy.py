@@ -1,15 +1,17 @@
 """A species as polygons: a list of pieces in drawing order, facing right, in units of half a body length (y down).
 
 Every piece belongs to a joint (body, head, tail, wing, far wing, legs) that the pose turns about its pivot.
-N: all points of a template.
+N: all points of a template. K: keypoints. M: points of the frame. J: joints.
 """
+
+# ruff: noqa: N815  (shape suffixes)
 
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from ssl_parts.data.birds.species import COLOURS, Mark, Shape, Species
+from ssl_parts.data.birds.species import ALL_SPECIES, COLOURS, Mark, Shape, Species
 
 PART_NAMES = ("head", "beak", "breast", "belly", "back", "wing", "tail", "legs")
 KEYPOINT_NAMES = ("beak", "eye", "crown", "nape", "breast", "belly", "back", "wing", "tail", "leg")
@@ -83,12 +85,11 @@ def _tail(kind: str, length: float, width: float) -> list[tuple[str, np.ndarray]
 def _beak(kind: str) -> list[tuple[str, np.ndarray]]:
     """Upper and lower half of a beak whose root is at the origin and which points to +x."""
     if kind == "cone":
-        upper, lower = (
-            [(-0.1, -0.26), (0.2, -0.2), (0.5, 0.04), (-0.1, 0.06)],
-            [(-0.1, 0.06), (0.5, 0.04), (-0.1, 0.24)],
-        )
+        upper = [(-0.1, -0.26), (0.2, -0.2), (0.5, 0.04), (-0.1, 0.06)]
+        lower = [(-0.1, 0.06), (0.5, 0.04), (-0.1, 0.24)]
     elif kind == "dagger":
-        upper, lower = [(-0.1, -0.17), (1.0, 0.02), (-0.1, 0.05)], [(-0.1, 0.05), (1.0, 0.02), (-0.1, 0.17)]
+        upper = [(-0.1, -0.17), (1.0, 0.02), (-0.1, 0.05)]
+        lower = [(-0.1, 0.05), (1.0, 0.02), (-0.1, 0.17)]
     else:
         upper = [(-0.1, -0.32), (0.2, -0.3), (0.44, -0.14), (0.52, 0.14), (0.46, 0.44), (0.34, 0.2), (-0.1, 0.1)]
         lower = [(-0.1, 0.1), (0.3, 0.18), (0.2, 0.32), (-0.1, 0.26)]
@@ -115,9 +116,10 @@ def _head(shape: Shape, crown: Mark, beak: Mark) -> list[tuple[str, np.ndarray]]
     cap = np.concatenate([_circle((0, 0), r * 1.04, 172, 338, 14), [(0.5 * r, -0.3 * r), (-0.3 * r, -0.2 * r)]])
     pieces = [("head", neck), ("head", centre + _circle((0, 0), r)), ("crown", centre + cap)]
     if crown.kind == "crest":
-        plume = [(0.62, -0.72), (0.1, -1.35), (-0.75, -2.0), (-1.75, -1.9), (-1.1, -1.35), (-1.0, -0.2)]
-        pieces.append(("crown", centre + r * np.array(plume)))
-    pieces += [(name, centre + (0.86 * r, 0.06) + points) for name, points in _beak(beak.kind)]
+        plume = [(0.32, -0.37), (0.05, -0.7), (-0.38, -1.02), (-0.9, -0.98), (-0.58, -0.68), (-0.52, -0.1)]
+        pieces.append(("crown", centre + np.array(plume)))
+    root = centre + np.array([0.86 * r, 0.06])
+    pieces += [(name, root + points) for name, points in _beak(beak.kind)]
     eye = (centre[0] + 0.38 * r, centre[1] - 0.06 * r)
     return [*pieces, ("eye_ring", _circle(eye, 0.3 * r, n=12)), ("pupil", _circle(eye, 0.19 * r, n=10))]
 
@@ -150,8 +152,8 @@ def _pieces(shape: Shape, marks: dict[str, Mark]) -> list[tuple[str, str, np.nda
         ("body", [("belly", _body_arc(shape, 0, 360, n=28))]),
         ("body", [("back", np.concatenate([_body_arc(shape, 186, 330), _body_arc(shape, 330, 186, 0.35)]))]),
         ("body", _breast(marks["breast"].kind, shape)),
-        ("head", _head(shape, marks["crown"], marks["beak"])),
         ("wing", wing),
+        ("head", _head(shape, marks["crown"], marks["beak"])),
     ]
     return [(joint, name, points) for joint, pieces in jointed for name, points in pieces]
 
@@ -190,9 +192,8 @@ def _frame(shape: Shape) -> list[tuple[str, np.ndarray]]:
 def _palette(species: Species) -> np.ndarray:
     plumage, marks = species.genus.plumage, species.marks
     rgb = {name: np.array(value, np.float32) for name, value in COLOURS.items()}
-    wing, legs, beak, tail = (
-        rgb[c] for c in (plumage["wing"], plumage["legs"], marks["beak"].colour, marks["tail"].colour)
-    )
+    wing, legs = rgb[plumage["wing"]], rgb[plumage["legs"]]
+    beak, tail = rgb[marks["beak"].colour], rgb[marks["tail"].colour]
     breast = marks["breast"]
     table = {
         "far_wing": wing * 0.72, "far_wing_tip": wing * 0.5, "tail": tail, "tail_mark": rgb["white"],
@@ -212,10 +213,9 @@ def _placed(items: list[tuple[str, np.ndarray]], shape: Shape) -> tuple[np.ndarr
     return points, joints
 
 
-@lru_cache(maxsize=64)
-def _template(index: int) -> Template:
-    from ssl_parts.data.birds.species import ALL_SPECIES
-
+@lru_cache(maxsize=len(ALL_SPECIES))
+def template(index: int) -> Template:
+    """The template of species `index` (0..39), made once."""
     species = ALL_SPECIES[index]
     shape = species.genus.shape
     pieces = _pieces(shape, species.marks)
@@ -227,8 +227,3 @@ def _template(index: int) -> Template:
     pivots = _pivots(shape)
     return Template(points, joints, spans, *_placed(places, shape), *_placed(_frame(shape), shape),
                     np.array([pivots[j] for j in JOINTS]), _palette(species))  # fmt: skip
-
-
-def template(index: int) -> Template:
-    """The template of species `index` (0..39), made once."""
-    return _template(index)

@@ -80,8 +80,8 @@ GENERA: tuple[Genus, ...] = (
     Genus(
         "finch",
         Shape(depth=0.74, head=0.56, neck=0.34, tail=0.7),
-        _plumage("brown", "brown", "brown", "buff", "orange"),
-        {"breast": Mark("plain", "rust"), "wing": Mark("one bar", "buff"), "tail": Mark("fan", "black")},
+        _plumage("teal", "black", "rust", "white", "orange"),
+        {"breast": Mark("plain", "pink"), "wing": Mark("one bar", "buff"), "tail": Mark("fan", "black")},
         {
             "crown": (Mark("cap", "red"), Mark("cap", "white")),
             "beak": (Mark("cone", "yellow"), Mark("dagger", "black")),
@@ -90,7 +90,7 @@ GENERA: tuple[Genus, ...] = (
     Genus(
         "jay",
         Shape(depth=0.6, head=0.54, neck=0.46, tail=1.05, tail_width=0.3),
-        _plumage("slate", "blue", "blue", "white", "black"),
+        _plumage("slate", "olive", "blue", "buff", "black"),
         {"beak": Mark("cone", "black"), "breast": Mark("plain", "grey"), "tail": Mark("banded fan", "blue")},
         {
             "crown": (Mark("crest", "blue"), Mark("cap", "black")),
@@ -100,8 +100,8 @@ GENERA: tuple[Genus, ...] = (
     Genus(
         "swallow",
         Shape(depth=0.5, head=0.44, neck=0.36, neck_angle=36, tail=1.0, wing=1.6, wing_width=0.68, legs=0.25),
-        _plumage("teal", "slate", "slate", "buff", "brown"),
-        {"beak": Mark("cone", "black"), "breast": Mark("plain", "orange"), "wing": Mark("plain", "slate")},
+        _plumage("blue", "slate", "olive", "buff", "brown"),
+        {"beak": Mark("cone", "black"), "breast": Mark("plain", "orange"), "wing": Mark("plain", "olive")},
         {
             "crown": (Mark("cap", "rust"), Mark("cap", "yellow")),
             "tail": (Mark("fork", "black"), Mark("fan", "white")),
@@ -110,8 +110,8 @@ GENERA: tuple[Genus, ...] = (
     Genus(
         "robin",
         Shape(depth=0.78, head=0.54, neck=0.4, neck_angle=60, tail=0.75, tail_width=0.26, legs=0.75, pitch=28),
-        _plumage("olive", "olive", "brown", "white", "pink"),
-        {"beak": Mark("cone", "orange"), "wing": Mark("one bar", "white"), "tail": Mark("fan", "brown")},
+        _plumage("white", "rust", "black", "teal", "pink"),
+        {"beak": Mark("cone", "orange"), "wing": Mark("one bar", "white"), "tail": Mark("fan", "rust")},
         {
             "crown": (Mark("cap", "black"), Mark("crest", "orange")),
             "breast": (Mark("plain", "red"), Mark("plain", "blue")),
@@ -120,8 +120,8 @@ GENERA: tuple[Genus, ...] = (
     Genus(
         "kingfisher",
         Shape(depth=0.64, head=0.66, neck=0.36, neck_angle=40, tail=0.5, wing=1.2, legs=0.25, pitch=32),
-        _plumage("teal", "teal", "teal", "orange", "red"),
-        {"crown": Mark("crest", "black"), "breast": Mark("collar", "white"), "tail": Mark("fan", "teal")},
+        _plumage("rust", "black", "teal", "white", "red"),
+        {"crown": Mark("crest", "black"), "breast": Mark("collar", "violet"), "tail": Mark("fan", "teal")},
         {
             "beak": (Mark("dagger", "black"), Mark("dagger", "red")),
             "wing": (Mark("plain", "teal"), Mark("patch", "yellow")),
@@ -130,7 +130,7 @@ GENERA: tuple[Genus, ...] = (
     Genus(
         "parrot",
         Shape(depth=0.6, head=0.6, neck=0.42, neck_angle=56, tail=1.15, tail_width=0.3, legs=0.35, pitch=38),
-        _plumage("green", "green", "green", "yellow", "grey"),
+        _plumage("olive", "blue", "buff", "slate", "grey"),
         {"crown": Mark("cap", "pink"), "breast": Mark("plain", "green"), "wing": Mark("one bar", "blue")},
         {
             "beak": (Mark("hook", "red"), Mark("hook", "black")),
@@ -140,7 +140,7 @@ GENERA: tuple[Genus, ...] = (
     Genus(
         "thrush",
         Shape(depth=0.66, head=0.5, neck=0.44, tail=0.85, legs=0.7, pitch=18),
-        _plumage("grey", "slate", "brown", "white", "orange"),
+        _plumage("slate", "blue", "olive", "buff", "orange"),
         {"crown": Mark("cap", "brown"), "wing": Mark("patch", "rust"), "tail": Mark("banded fan", "grey")},
         {
             "beak": (Mark("cone", "orange"), Mark("dagger", "yellow")),
@@ -150,18 +150,18 @@ GENERA: tuple[Genus, ...] = (
     Genus(
         "magpie",
         Shape(depth=0.56, head=0.48, neck=0.44, tail=1.3, tail_width=0.3, legs=0.7, pitch=8),
-        _plumage("black", "black", "violet", "white", "grey"),
-        {"crown": Mark("cap", "black"), "beak": Mark("hook", "black"), "breast": Mark("plain", "black")},
+        _plumage("black", "rust", "teal", "white", "grey"),
+        {"crown": Mark("cap", "yellow"), "beak": Mark("hook", "orange"), "breast": Mark("plain", "blue")},
         {
-            "wing": (Mark("plain", "violet"), Mark("patch", "white")),
+            "wing": (Mark("plain", "teal"), Mark("patch", "white")),
             "tail": (Mark("point", "teal"), Mark("banded fan", "violet")),
         },
     ),
     Genus(
         "warbler",
         Shape(depth=0.6, head=0.52, neck=0.32, neck_angle=30, tail=0.75, tail_width=0.24, legs=0.6, pitch=-4),
-        _plumage("yellow", "olive", "olive", "yellow", "black"),
-        {"crown": Mark("cap", "grey"), "beak": Mark("dagger", "grey"), "tail": Mark("fork", "olive")},
+        _plumage("buff", "blue", "slate", "olive", "black"),
+        {"crown": Mark("cap", "rust"), "beak": Mark("dagger", "grey"), "tail": Mark("fork", "olive")},
         {
             "wing": (Mark("two bars", "white"), Mark("one bar", "red")),
             "breast": (Mark("collar", "black"), Mark("plain", "yellow")),
@@ -170,11 +170,11 @@ GENERA: tuple[Genus, ...] = (
     Genus(
         "plover",
         Shape(depth=0.6, head=0.48, neck=0.85, neck_angle=66, tail=0.6, wing=1.3, legs=1.25, pitch=10),
-        _plumage("white", "buff", "grey", "white", "yellow"),
+        _plumage("white", "teal", "rust", "black", "yellow"),
         {"crown": Mark("crest", "black"), "beak": Mark("dagger", "orange"), "wing": Mark("two bars", "black")},
         {
-            "breast": (Mark("plain", "rust"), Mark("spots", "black")),
-            "tail": (Mark("fan", "red"), Mark("fork", "black")),
+            "breast": (Mark("plain", "yellow"), Mark("spots", "white")),
+            "tail": (Mark("fan", "red"), Mark("fork", "white")),
         },
     ),
 )
