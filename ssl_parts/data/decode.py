@@ -1,0 +1,181 @@
+"""One way from a file or its bytes to uint8 RGB: every image in this project passes through `decode_image`.
+
+torchcodec decodes plain JPEG and PNG where it is installed (it gives the same pixels as PIL, faster); PIL does the rest.
+"""
+
+import importlib
+import io
+from collections.abc import Callable
+from functools import cache
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+
+from ssl_parts.errors import DataError
+
+MAX_PIXELS = 89_478_485  # PIL's own limit: an image above it takes more than 256 MiB as RGB
+CODEC_FORMATS = ("JPEG", "PNG")
+CODEC_MODES = ("RGB", "L")
+
+
+def decode_image(source: str | PathLike | bytes | memoryview, path: str | None = None) -> Tensor:
+    """Decode the first frame of an image.
+
+    EXIF orientation is applied; greyscale, palette, CMYK, YCbCr, Lab and 16-bit images are converted; what is
+    transparent shows white. 16-bit values are divided by 257; float values within [0, 1] are multiplied by 255.
+
+    Args:
+        source: a file, or the encoded bytes.
+        path: what to call it in messages; needed for bytes only.
+
+    Returns:
+        uint8 (3, H, W), RGB.
+
+    Raises:
+        DataError: missing, empty, truncated or damaged file, no known image format, or more than `MAX_PIXELS` pixels.
+    """
+    name = path if path is not None else (source if isinstance(source, str | PathLike) else "image bytes")
+    data = _read(source, str(name))
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            _check_size(header, str(name))
+            image = _decode_with_codec(data, header)
+            return _decode_with_pil(header) if image is None else image
+    except DataError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything: OSError, SyntaxError, struct.error, ...
+        raise DataError(f"{name}: cannot decode this image ({_reason(error)}); {_way_out(data)}") from error
+
+
+def decode_mask(source: str | PathLike | bytes | memoryview, path: str | None = None) -> Tensor:
+    """Decode an annotation whose pixel values are ids: uint8 (H, W), nothing converted; a palette image gives its
+    indices, RGB its first channel where all three are equal.
+
+    Raises:
+        DataError: as `decode_image`; ids above 255; an image with colours instead of ids.
+    """
+    name = str(path if path is not None else source)
+    data = _read(source, name)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            _check_size(image, name)
+            ids = np.asarray(image)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{name}: cannot decode this mask ({_reason(error)}); replace the file") from error
+    if ids.ndim == 3 and not (ids[..., :1] == ids[..., : min(3, ids.shape[2])]).all():
+        raise DataError(
+            f"{name}: a mask holds one id a pixel, but this image has colours; save it as 8-bit greyscale ids"
+        )
+    ids = ids[..., 0] if ids.ndim == 3 else ids
+    if ids.dtype != bool and (ids.min() < 0 or ids.max() > 255):
+        raise DataError(f"{name}: mask ids run from {ids.min()} to {ids.max()}; they must lie in 0..255")
+    return torch.from_numpy(ids.astype(np.uint8))
+
+
+def looks_whole(source: str | PathLike | bytes | memoryview, path: str | None = None) -> bool:
+    """A cheap look (header, size and end marker) that decodes nothing. False where a full decode should be tried;
+    True does not exclude damage inside."""
+    try:
+        data = _read(source, str(path or source if not isinstance(source, bytes | memoryview) else path))
+        with Image.open(io.BytesIO(data)) as image:
+            pixels, kind = image.width * image.height, image.format
+    except Exception:
+        return False
+    endings = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82"}
+    return pixels <= MAX_PIXELS and kind in endings and endings[kind] in bytes(data[-64:])
+
+
+@cache
+def codec() -> Callable[[Tensor], Tensor] | None:
+    """torchcodec's decoder, or None where it is not installed or its libraries do not load here."""
+    try:
+        decode = importlib.import_module("torchcodec.decoders").decode_image
+        black = io.BytesIO()
+        Image.new("RGB", (3, 2)).save(black, "JPEG")
+        tried = decode(_as_tensor(black.getvalue()))
+    except Exception:  # a missing shared library shows as ImportError, OSError or RuntimeError, by version
+        return None
+    return decode if tried.shape == (3, 2, 3) and tried.dtype == torch.uint8 else None
+
+
+def _decode_with_codec(data: bytes | memoryview, header: Image.Image) -> Tensor | None:
+    plain = header.format in CODEC_FORMATS and header.mode in CODEC_MODES and "transparency" not in header.info
+    if not plain or codec() is None or _orientation(header) != 1 or (header.format == "PNG" and _bit_depth(data) != 8):
+        return None
+    try:
+        image = codec()(_as_tensor(data))
+    except Exception:
+        return None  # PIL has the last word, and the better message
+    return image.contiguous() if image.shape == (3, header.height, header.width) else None
+
+
+def _decode_with_pil(image: Image.Image) -> Tensor:
+    image.load()  # before anything else: a truncated file fails here
+    if _orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_grey_numbers(np.asarray(image))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    pixels_HW3 = np.array(image.convert("RGB"))
+    return torch.from_numpy(pixels_HW3).permute(2, 0, 1).contiguous()
+
+
+def _from_grey_numbers(values_HW: np.ndarray) -> Tensor:
+    """16-bit, 32-bit and float greyscale. PIL also uses 32-bit for 16-bit files, so integers are taken as 16-bit."""
+    values = np.nan_to_num(values_HW.astype(np.float64))
+    is_float = values_HW.dtype.kind == "f"
+    scale = 255.0 if is_float and values.max(initial=0) <= 1 else 1.0 if is_float else 1 / 257
+    grey = torch.from_numpy(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+    return grey.expand(3, -1, -1).contiguous()
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1) or 1)
+    except Exception:  # a damaged EXIF block is no reason to refuse the image
+        return 1
+
+
+def _bit_depth(png: bytes | memoryview) -> int:
+    return png[24]  # signature 8, length 4, "IHDR" 4, width 4, height 4
+
+
+def _as_tensor(data: bytes | memoryview) -> Tensor:
+    return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())
+
+
+def _read(source: str | PathLike | bytes | memoryview, name: str) -> bytes | memoryview:
+    if isinstance(source, str | PathLike):
+        try:
+            source = Path(source).read_bytes()
+        except OSError as error:
+            raise DataError(f"{name}: cannot read this file ({error.strerror or error})") from error
+    if len(source) == 0:
+        raise DataError(f"{name}: the file is empty (0 bytes); {_way_out(source)}")
+    return source
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(
+            f"{name}: {image.width} x {image.height} pixels is above the limit of {MAX_PIXELS} (a damaged header or a "
+            "decompression bomb); make the image smaller or leave it out"
+        )
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "no known image format" if isinstance(error, Image.UnidentifiedImageError) else text[:160]
+
+
+def _way_out(data: bytes | memoryview) -> str:
+    return f"{len(data)} bytes; fetch the file again, or leave such images out with data.on_bad_image=skip"
