@@ -1,5 +1,5 @@
-"""ImageBank: a data set at one square size, decoded once. Discovery, training and evaluation read the same bank, so part
-ids line up with images.
+"""ImageBank: a data set at one square size, decoded once. Discovery, training and evaluation read the same bank, so
+part ids line up with images.
 
 Rows: position r of a bank is image `rows[r]` of its data set; caches are laid out by the data set's rows, so banks over
 different images of one data set share a cache on disk.
@@ -175,8 +175,8 @@ class ImageBank:
         positions = np.asarray(indices, dtype=np.int64).reshape(-1)
         if len(positions) and not (positions.min() >= 0 and positions.max() < len(self)):
             raise DataError(
-                f"{self.dataset.name} ({self.dataset.split}): image {positions.min()}..{positions.max()} asked for, but "
-                f"this bank holds 0..{len(self) - 1}"
+                f"{self.dataset.name} ({self.dataset.split}): image {positions.min()}..{positions.max()} asked for, "
+                f"but this bank holds 0..{len(self) - 1}"
             )
         return positions
 

@@ -1,6 +1,6 @@
 """One way from a file or its bytes to uint8 RGB: every image in this project passes through `decode_image`.
 
-torchcodec decodes plain JPEG and PNG where it is installed (it gives the same pixels as PIL, faster); PIL does the rest.
+torchcodec decodes plain JPEG and PNG where it is installed (the same pixels as PIL, faster); PIL does the rest.
 """
 
 import importlib

@@ -103,7 +103,8 @@ class Square:
         moved = self.points(keypoints_P3[:, :2])
         low, high = self._frame(moved)
         seen = (keypoints_P3[:, 2] > 0) & ((moved >= low) & (moved < high)).all(1)
-        return torch.cat([moved, torch.ones_like(moved[:, :1])], 1) * seen[:, None]
+        points = torch.cat([moved, torch.ones_like(moved[:, :1])], 1)
+        return torch.where(seen[:, None], points, torch.zeros_like(points))
 
     def _frame(self, like: Tensor) -> tuple[Tensor, Tensor]:
         low = like.new_tensor([self.left, self.top])

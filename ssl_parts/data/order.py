@@ -1,6 +1,6 @@
 """Which images a step reads: pure functions of (seed, step). Nothing is stored, so nothing can be resumed wrongly.
 
-A pass over the data is one permutation cut into whole batches; what is left over at its end comes again in the next pass,
+A pass over the data is one permutation cut into whole batches; what is left over at its end waits for the next pass,
 which has another permutation. Ranks take slices of the global batch, so a batch is the same on any number of ranks.
 """
 
@@ -28,8 +28,8 @@ def steps_per_epoch(batch: int, n: int) -> int:
         raise ConfigError(f"train.batch={batch} must be at least 1")
     if batch > n:
         raise ConfigError(
-            f"train.batch={batch} is larger than the data set of {n} images; lower train.batch to at most {n}, or point "
-            "data.root at more images"
+            f"train.batch={batch} is larger than the data set of {n} images; lower train.batch to at most {n}, or "
+            "point data.root at more images"
         )
     return n // batch
 

@@ -5,8 +5,7 @@
     trainval  everything that is not test: fit and val together
 
 Where an archive has its own validation list, fit is its training list. Elsewhere fit and val are a seeded cut of train,
-0.8 to 0.2 of each class, and trainval is train. The cut depends on each image's name, not on file order or on which other
-images are there.
+0.8 to 0.2 of each class, and trainval is train. The cut depends on each image's name and its class, not on file order.
 """
 
 import difflib
