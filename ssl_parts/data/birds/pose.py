@@ -7,7 +7,7 @@ import numpy as np
 
 from ssl_parts.data.birds.anatomy import JOINTS, Template
 
-EXTENT = (0.6, 0.88)  # longer side of the bird's frame over the image's side
+EXTENT = (0.54, 0.8)  # longer side of the bird's frame over the image's side
 MARGIN = 0.02
 RAISED, LOOKS_BACK = 0.3, 0.12  # share of the birds
 

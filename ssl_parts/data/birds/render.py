@@ -86,6 +86,12 @@ def _keypoints(points_K2: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.concatenate([points_K2 * size, (inside & shown)[:, None]], 1).astype(np.float32)
 
 
+def _individual(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Gains (n, 3) of one bird's colours: paler or darker as a whole, tinted, and a little different in each feature."""
+    whole = 0.75 + 0.5 * rng.random() + 0.16 * (rng.random(3) - 0.5)
+    return whole * rng.normal(1, 0.05, (n, 3))
+
+
 def draw_bird(rng: np.random.Generator, species: int, size: int) -> Drawing:
     """Draw species 0..39 at `size` pixels. Two species of one genus, with generators in the same state, get the same
     scene, light and pose: the images differ only where the two species do."""
@@ -93,7 +99,7 @@ def draw_bird(rng: np.random.Generator, species: int, size: int) -> Drawing:
     pose = draw_pose(rng, bird, ALL_SPECIES[species].genus.shape.pitch)
     frame = place(bird.frame_M2, bird.frame_joint_M, pose)
     feet = frame[bird.frame_joint_M == JOINTS.index("legs")][0]
-    canvas = _Canvas(size, bird.palette * rng.normal(1, (0.05,) * 3, (len(bird.palette), 3)))
+    canvas = _Canvas(size, bird.palette * _individual(rng, len(bird.palette)))
     behind = background(rng, size)
     canvas.shapes(clutter(rng, feet))
     canvas.polygons(place(bird.points_N2, bird.joint_N, pose), bird.pieces)

@@ -92,5 +92,5 @@ def light(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     size = image.shape[0]
     ramp = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     field = 1 + (0.9 * u[0] - 0.45) * ramp[:, None] + (0.9 * u[1] - 0.45) * ramp[None, :]
-    contrast, brightness, cast = 0.72 + 0.5 * u[2], 0.76 + 0.44 * u[3], 1 + 0.28 * (u[4:] - 0.5)
+    contrast, brightness, cast = 0.72 + 0.5 * u[2], 0.76 + 0.44 * u[3], 1 + 0.4 * (u[4:] - 0.5)
     return (image * (contrast * field)[..., None] + np.float32(110) * (1 - contrast)) * (brightness * cast)
