@@ -81,10 +81,15 @@ def inside(root: Path, relative: str, source: str) -> Path:
 
 
 def missing_files(root: Path, relatives: Iterable[str]) -> list[str]:
-    """Which of these are not below root, in order; each folder is listed once."""
+    """Which of these files of a list are not below root, in order; each folder is listed once.
+
+    Raises:
+        DataError: a path that leaves root.
+    """
     folders: dict[str, set[str]] = {}
     missing = []
     for relative in relatives:
+        inside(root, relative, "a list of this set")
         parent, _, name = relative.rpartition("/")
         if parent not in folders:
             try:

@@ -81,7 +81,7 @@ class ImageBank:
             for place, row in enumerate(rows):
                 pixels[place] = self._square(row)
             return out
-        for row in rows[~self._pixels.has(rows)]:
+        for row in np.unique(rows[~self._pixels.has(rows)]):
             self._pixels.put(row, self._square(row))
         np.take(self._pixels.array, rows, axis=0, out=pixels)
         return out

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_parts.data.catalogue import build_dataset
+from ssl_parts.errors import ConfigError, DataError
+
+
+def test_class_folders_of_any_depth(image_folder):
+    data = build_dataset("folder", image_folder)
+    assert data.classes == ["ant", "bee", "cat"] and len(data) == 12
+    assert data.paths == sorted(data.paths) and data.paths[4] == "bee/deep/01.jpg"
+    assert np.bincount(data.labels).tolist() == [4, 4, 4] and data[4].label == 1
+    assert build_dataset("folder", image_folder, labelled=False)[4].label is None
+
+
+def test_unlabelled(tmp_path, write_image, image_folder):
+    for i in range(3):
+        write_image(tmp_path / "flat" / f"{i}.png")
+        write_image(tmp_path / "one" / "photos" / f"{i}.PNG")
+    for root in ("flat", "one"):
+        data = build_dataset("folder", tmp_path / root)
+        assert data.classes == [] and data.labels.tolist() == [-1] * 3 and data[0].label is None
+    write_image(image_folder / "loose.jpg")
+    assert build_dataset("folder", image_folder).classes == []
+
+
+def test_hidden_and_other_files_are_passed_over(image_folder, write_text, write_image):
+    write_text(image_folder / "notes.txt", "x")
+    write_image(image_folder / ".thumbs" / "a.jpg")
+    write_image(image_folder / "__MACOSX" / "a.jpg")
+    (image_folder / "ant" / "._00.jpg").write_bytes(b"x")
+    (image_folder / "cat" / "loop").symlink_to(image_folder)
+    assert len(build_dataset("folder", image_folder)) == 12
+
+
+def test_split_folders(tmp_path, write_image):
+    for i, split in enumerate(["train"] * 8 + ["test"] * 4):
+        write_image(tmp_path / split / "ab"[i % 2] / f"{i}.jpg")
+    train, test = (build_dataset("folder", tmp_path, split) for split in ("train", "test"))
+    assert len(train) == 8 and len(test) == 4 and train.classes == ["a", "b"]
+    fit, val = (build_dataset("folder", tmp_path, split) for split in ("fit", "val"))
+    assert sorted(fit.paths + val.paths) == train.paths and np.bincount(val.labels).tolist() == [1, 1]
+
+
+def test_a_share_of_each_class_for_testing(image_folder):
+    with pytest.raises(ConfigError, match=r"no folder test/.*data\.test_share"):
+        build_dataset("folder", image_folder, "test")
+    train, test = (build_dataset("folder", image_folder, s, test_share=0.5, seed=3) for s in ("train", "test"))
+    assert np.bincount(train.labels).tolist() == np.bincount(test.labels).tolist() == [2, 2, 2]
+    assert not set(train.paths) & set(test.paths)
+    assert test.paths != build_dataset("folder", image_folder, "test", test_share=0.5, seed=4).paths
+    with pytest.raises(ConfigError, match=r"test_share=1\.0"):
+        build_dataset("folder", image_folder, test_share=1.0)
+
+
+def test_all_kinds_of_images_give_rgb(tmp_path):
+    for i, mode in enumerate(("L", "CMYK", "P", "RGBA", "1", "I;16", "LA")):
+        path = tmp_path / f"{i}.{'jpg' if mode in ('L', 'CMYK') else 'png'}"
+        image = Image.new("RGB", (20, 12), (200, 30, 90))
+        (Image.fromarray(np.full((12, 20), 9999, np.uint16)) if mode == "I;16" else image.convert(mode)).save(path)
+    data = build_dataset("folder", tmp_path)
+    assert all(data[i].image.shape == (3, 12, 20) for i in range(7)) and len(data) == 7
+
+
+def test_empty_and_missing(tmp_path, write_text):
+    with pytest.raises(DataError, match=r"holds no image \(looked for \.jpg"):
+        build_dataset("folder", tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        build_dataset("folder", tmp_path / "x")
+    with pytest.raises(ConfigError, match=r"data\.root is not set"):
+        build_dataset("folder")
+
+
+def test_real_flowers(real_data):
+    train, test = (build_dataset("folder", real_data / "data/flowers17", s, test_share=0.5) for s in ("train", "test"))
+    assert np.bincount(train.labels).tolist() == np.bincount(test.labels).tolist() == [40] * 17
+    assert train[100].image.dtype.is_floating_point is False
