@@ -26,7 +26,7 @@ def test_two_ranks_equal_one(tmp_path, second_rank_empty):
         "valid": valid,
     }
     torch.save(case, tmp_path / "case.pt")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", str(SCRIPT)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(SCRIPT)]
     subprocess.run([*command, tmp_path / "case.pt", tmp_path / "out.pt"], check=True, capture_output=True, timeout=120)
     two = torch.load(tmp_path / "out.pt", weights_only=True)
     weight = case["weight"].clone().requires_grad_()

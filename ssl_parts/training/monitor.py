@@ -1,0 +1,80 @@
+"""Watching a run: metrics.jsonl, trackers, collapse, and the things that stop a run with a clear word."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ssl_parts.errors import TrainingError
+
+
+def rank_me(features_ND: Tensor, eps: float = 1e-7) -> Tensor:
+    """Effective rank of a feature matrix: exp of the entropy of its normalised singular values (RankMe, arXiv 2210.02885)."""
+    singular = torch.linalg.svdvals(features_ND.float())
+    p = singular / singular.sum().clamp(min=eps) + eps
+    return torch.exp(-(p * p.log()).sum())
+
+
+def feature_std(features_ND: Tensor) -> Tensor:
+    """Mean over dimensions of the standard deviation of L2-normalised features, times sqrt(D): 1 is spread out, 0 collapsed."""
+    unit_ND = torch.nn.functional.normalize(features_ND.float(), dim=1)
+    return unit_ND.std(0).mean() * features_ND.shape[1] ** 0.5
+
+
+class MetricsLog:
+    """Appends one JSON object a line; `truncate` drops what was written after a checkpoint, so a resumed log has no twins."""
+
+    def __init__(self, path: Path, enabled: bool = True) -> None:
+        self.path, self.enabled = path, enabled
+
+    def write(self, **values: float | int | str | None) -> None:
+        if not self.enabled:
+            return
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}) + "\n")
+
+    def position(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def truncate(self, position: int) -> None:
+        if self.enabled and self.path.exists() and self.path.stat().st_size > position:
+            os.truncate(self.path, position)
+
+
+class Guard:
+    """Stops a run that cannot recover; what it needs stays on the device until `check` is called at logging time."""
+
+    def __init__(self, device: torch.device, patience: int) -> None:
+        self.first_bad_step = torch.full((), -1, dtype=torch.long, device=device)
+        self.without_shared = torch.zeros((), dtype=torch.long, device=device)
+        self.patience = patience
+
+    def see(self, step: int, terms: dict[str, Tensor]) -> None:
+        bad = ~torch.isfinite(terms["loss"].detach()) & (self.first_bad_step < 0)
+        self.first_bad_step = torch.where(bad, step, self.first_bad_step)
+        if "shared_parts" in terms:
+            self.without_shared = torch.where(terms["shared_parts"] > 0, 0, self.without_shared + 1)
+
+    def check(self) -> int | None:
+        """The first step whose loss was not finite, else None.
+
+        Raises:
+            TrainingError: no pair of views has shared a part for `patience` steps.
+        """
+        if int(self.without_shared) >= self.patience:
+            raise TrainingError(
+                f"no pair of views has shared a part for {int(self.without_shared)} steps: nothing can be learnt. "
+                "Look at parts.png of this round; raise views.crop.scale or change parts.foreground"
+            )
+        return int(self.first_bad_step) if int(self.first_bad_step) >= 0 else None
+
+
+def explain_non_finite(step: int, paths: list[str], dump: Path) -> TrainingError:
+    """Write the batch's paths beside the run and say what to try."""
+    dump.write_text("\n".join(paths) + "\n")
+    return TrainingError(
+        f"the loss of step {step} is not finite. The {len(paths)} images of its batch are listed in {dump}. "
+        "Try a lower train.lr, train.clip=3 or run.precision=fp32"
+    )

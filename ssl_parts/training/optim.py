@@ -1,0 +1,48 @@
+"""Optimiser with layer-wise learning rates, and which modules stay as they are."""
+
+import timm.optim
+import torch
+from torch import nn
+
+from ssl_parts.errors import ConfigError
+from ssl_parts.objectives import PartNetwork
+from ssl_parts.training.config import TrainConfig
+
+
+def build_optimizer(network: PartNetwork, config: TrainConfig, lr: float) -> torch.optim.Optimizer:
+    """Any optimiser of timm. Norms and biases are not decayed; `layer_decay` < 1 slows the layers towards the input.
+
+    Raises:
+        ConfigError: timm does not know the name.
+    """
+    encoder = timm.optim.param_groups_layer_decay(
+        network.encoder.model, weight_decay=config.weight_decay, layer_decay=config.layer_decay
+    )
+    inside = {id(p) for group in encoder for p in group["params"]}
+    heads = [p for p in network.parameters() if id(p) not in inside and p.requires_grad]
+    flat, matrices = [p for p in heads if p.ndim <= 1], [p for p in heads if p.ndim > 1]
+    groups = [
+        *encoder,
+        {"params": matrices, "weight_decay": config.weight_decay, "lr_scale": 1.0},
+        {"params": flat, "weight_decay": 0.0, "lr_scale": 1.0},
+    ]
+    extra = {"momentum": 0.9} if "sgd" in config.optimizer.lower() else {}
+    try:
+        return timm.optim.create_optimizer_v2(groups, opt=config.optimizer, lr=lr, weight_decay=0.0, **extra)
+    except (ValueError, AssertionError, KeyError) as error:
+        known = ", ".join(timm.optim.list_optimizers()[:12])
+        raise ConfigError(f"train.optimizer={config.optimizer!r} is not an optimiser of timm; some are: {known}") from error
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+
+
+def set_train_mode(network: nn.Module, freeze_norm: bool) -> None:
+    """Training mode; with `freeze_norm` the batch-norm layers keep normalising with the statistics they came with."""
+    network.train()
+    if freeze_norm:
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()

@@ -1,0 +1,236 @@
+"""One phase of training: an encoder goes in, a better one comes out. The whole loop is `train_phase`.
+
+    base encoder from scratch, the instance-contrast control and each PARTICLE round are all phases; they differ in their
+    objective and in whether they have parts. Everything random is a function of (seed, step).
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ssl_parts.data.bank import ImageBank
+from ssl_parts.data.loader import BatchStream
+from ssl_parts.data.order import batch_indices, rank_slice
+from ssl_parts.encoders import Encoder
+from ssl_parts.errors import ConfigError
+from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs, PartNetwork
+from ssl_parts.parts.store import PartStore
+from ssl_parts.training.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+from ssl_parts.training.config import Network, TrainConfig
+from ssl_parts.training.monitor import Guard, MetricsLog, explain_non_finite, feature_std, rank_me
+from ssl_parts.training.optim import build_optimizer, set_lr, set_train_mode
+from ssl_parts.training.progress import Progress
+from ssl_parts.training.schedules import cosine, warmup_cosine
+from ssl_parts.training.teacher import interpolate, make_teacher, update_teacher
+from ssl_parts.views import Views, ViewsConfig, draw_recipe, make_views
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PATIENCE = 200  # steps without a shared part before a run stops
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one phase does; `folder` holds its checkpoints and, once it is finished, encoder.safetensors."""
+
+    name: str
+    folder: Path
+    steps: int
+    lr: float
+    seed: int
+    objective: ObjectiveConfig
+    train: TrainConfig
+    views: ViewsConfig
+    parts: PartStore | None = None
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "encoder.safetensors"
+
+
+def steps_of(epochs: int, images: int, train: TrainConfig) -> int:
+    """Optimiser steps of so many passes over the data; the last incomplete batch of a pass is left out.
+
+    Raises:
+        ConfigError: the batch is larger than the data set.
+    """
+    pairs = train.batch * train.accumulate
+    if pairs > images:
+        raise ConfigError(
+            f"train.batch={train.batch} x train.accumulate={train.accumulate} is larger than the data set of {images} "
+            f"images; lower train.batch to at most {images}"
+        )
+    return epochs * (images // pairs)
+
+
+def train_phase(phase: Phase, encoder: Encoder, bank: ImageBank, accelerator: "Accelerator", metrics: MetricsLog) -> None:
+    """Train `encoder` in place and leave `phase.result` on disk; goes on where an earlier, killed call stopped."""
+    trainer = Trainer(phase, encoder, bank, accelerator, metrics)
+    start = trainer.restore()
+    stream = trainer.stream(start)
+    with Progress(phase.name, start, phase.steps, enabled=accelerator.is_main_process) as progress:
+        for step in range(start, phase.steps):
+            lr = warmup_cosine(step, phase.steps, phase.lr, phase.train.lr_end, phase.train.warmup_share)
+            set_lr(trainer.optimizer, lr)
+            trainer.prepare_step(step)
+            for micro in range(phase.train.accumulate):
+                terms, student = trainer.forward_backward(stream, step, last=micro == phase.train.accumulate - 1)
+            trainer.update(step)
+            trainer.guard.see(step, terms)
+            if (step + 1) % phase.train.log_every == 0 or step + 1 == phase.steps:
+                trainer.report(step, lr, terms, student, progress, stream)
+            if (step + 1) % phase.train.checkpoint_every == 0 or step + 1 == phase.steps:
+                trainer.save(step + 1)
+            progress.advance(1, stream.waited)
+    stream.close()
+    trainer.finish()
+
+
+class Trainer:
+    """The state of a phase: student, teacher, optimiser. Methods are the lines of the loop above."""
+
+    def __init__(
+        self, phase: Phase, encoder: Encoder, bank: ImageBank, accelerator: "Accelerator", metrics: MetricsLog
+    ) -> None:
+        train, device = phase.train, accelerator.device
+        self.phase, self.bank, self.accelerator, self.metrics = phase, bank, accelerator, metrics
+        self.local_batch = rank_slice(train.batch, accelerator.process_index, accelerator.num_processes)
+        torch.manual_seed(phase.seed)  # the heads' initial weights: the same on every rank
+        k, background = (phase.parts.k, self._background(phase)) if phase.parts is not None else (0, None)
+        network = PartNetwork(encoder, phase.objective, k, background).to(device, memory_format=torch.channels_last)
+        self.initial_weights = {n: v.detach().clone() for n, v in network.encoder.state_dict().items()}
+        self.initial = make_teacher(network.encoder).eval() if train.anchor > 0 else None
+        self.teacher = make_teacher(network)
+        self.network, self.k = network, k
+        self.optimizer = build_optimizer(network, train, phase.lr)
+        self.student, self.optimizer = accelerator.prepare(network, self.optimizer)
+        self.objective = Objective(phase.objective, train.anchor)
+        self.guard = Guard(device, PATIENCE)
+        set_train_mode(self.student, train.freeze_norm)
+        set_train_mode(self.teacher, train.freeze_norm)
+
+    @staticmethod
+    def _background(phase: Phase) -> int | None:
+        return None if phase.objective.include_background else phase.parts.background
+
+    # --- the lines of the loop
+
+    def stream(self, start: int) -> BatchStream:
+        """Batches of this rank from micro-batch start * accumulate on: a pure function of the step."""
+        return BatchStream(
+            self.bank,
+            self.phase.train.batch,
+            seed=self.phase.seed,
+            start_step=start * self.phase.train.accumulate,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
+
+    def prepare_step(self, step: int) -> None:
+        """Dropout and stochastic depth draw from a state that depends on the step and the rank alone."""
+        torch.manual_seed(hash((self.phase.seed, step, self.accelerator.process_index)) % 2**63)
+
+    def forward_backward(self, stream: BatchStream, step: int, last: bool) -> tuple[dict[str, Tensor], Outputs]:
+        micro_step, indices, images = next(stream)
+        views = self.make_views(micro_step, indices, images)
+        inputs = (views.images_NCHW.contiguous(memory_format=torch.channels_last), views.ids_Ngg, views.priority_NK)
+        with self.accelerator.autocast():
+            with torch.no_grad():
+                teacher = self.teacher(*inputs, predict=False)
+                initial = self._initial_outputs(inputs[0])
+            with self._sync(last):
+                student = self.student(*inputs, predict=True)
+        with self._sync(last):
+            terms = self.objective(student, teacher, initial)
+            self.accelerator.backward(terms["loss"] / self.phase.train.accumulate)
+        return terms, student
+
+    def make_views(self, micro_step: int, indices: Tensor, images: Tensor) -> Views:
+        """The global batch's recipe is drawn everywhere; each rank applies its own share of it."""
+        recipe = draw_recipe(self.phase.train.batch, self.phase.views, self.phase.seed, micro_step)
+        device = self.accelerator.device
+        ids = None
+        if self.phase.parts is not None:
+            ids = self.phase.parts.batch(indices).to(device, non_blocking=True)
+        images = images.to(device, non_blocking=True)
+        return make_views(images, ids, recipe.share(self.local_batch), self.phase.views, self.k)
+
+    def _initial_outputs(self, images: Tensor) -> Outputs | None:
+        if self.initial is None:
+            return None
+        features = self.initial(images)
+        return Outputs(features.pooled, features.maps[self.network.encoder.last_stage])
+
+    def _sync(self, last: bool) -> AbstractContextManager:
+        return nullcontext() if last else self.accelerator.no_sync(self.student)
+
+    def update(self, step: int) -> None:
+        train = self.phase.train
+        if train.clip is not None:
+            self.accelerator.clip_grad_norm_(self.student.parameters(), train.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        end = train.ema if train.ema_end is None else train.ema_end
+        update_teacher(self.teacher, self.network, cosine(step, self.phase.steps, train.ema, end))
+
+    def report(
+        self, step: int, lr: float, terms: dict[str, Tensor], student: Outputs, progress: Progress, stream: BatchStream
+    ) -> None:
+        """The only place where the host waits for the device."""
+        values = {name: float(self.accelerator.reduce(value.detach().float(), "mean")) for name, value in terms.items()}
+        bad = self.guard.check()
+        if bad is not None:
+            raise explain_non_finite(bad, self.paths_of(bad), self.phase.folder / "non_finite_batch.txt")
+        pooled = student.pooled_ND.detach()
+        watched = {"feature_std": float(feature_std(pooled)), "rank_me": float(rank_me(pooled))}
+        self.metrics.write(phase=self.phase.name, step=step + 1, lr=lr, **values, **watched)
+        self.accelerator.log({f"{self.phase.name}/{k}": v for k, v in {**values, **watched, "lr": lr}.items()}, step=step)
+        progress.show(values)
+
+    def paths_of(self, step: int) -> list[str]:
+        train = self.phase.train
+        micro = range(step * train.accumulate, (step + 1) * train.accumulate)
+        indices = [i for m in micro for i in batch_indices(m, train.batch, len(self.bank), self.phase.seed)]
+        return [self.bank.paths[i] for i in indices]
+
+    # --- disk
+
+    def restore(self) -> int:
+        """Finished steps of the newest whole checkpoint, 0 where there is none; loads it and trims the metrics log."""
+        found = load_checkpoint(self.phase.folder / "checkpoints")
+        if found is None:
+            return 0
+        self.network.load_state_dict(found.student)
+        self.teacher.load_state_dict(found.teacher)
+        self.optimizer.load_state_dict(found.optimizer)
+        self.metrics.truncate(found.extra["log_position"])
+        return found.step
+
+    def save(self, step: int) -> None:
+        if self.accelerator.is_main_process:
+            save_checkpoint(
+                self.phase.folder / "checkpoints",
+                step,
+                self.network.state_dict(),
+                self.teacher.state_dict(),
+                self.optimizer.state_dict(),
+                {"phase": self.phase.name, "log_position": self.metrics.position()},
+                keep=self.phase.train.keep_checkpoints,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def finish(self) -> None:
+        """Put the kept network's weights, mixed with the initial ones where asked, into the encoder and on disk."""
+        kept: nn.Module = self.teacher if self.phase.train.keep is Network.teacher else self.network
+        mixed = interpolate(self.initial_weights, kept.encoder.state_dict(), self.phase.train.interpolate)
+        self.network.encoder.load_state_dict(mixed)
+        self.network.encoder.eval()
+        if self.accelerator.is_main_process:
+            save_tensors(self.phase.result, mixed)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.free_memory()

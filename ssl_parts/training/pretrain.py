@@ -1,0 +1,104 @@
+"""The main job: from a configuration to a finished run folder."""
+
+import json
+import os
+import time
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+
+from evaluation.suite import evaluate_encoder
+from evaluation.results import format_table, save_results
+from ssl_parts.data import build_bank
+from ssl_parts.errors import ConfigError
+from ssl_parts.export import export_encoder
+from ssl_parts.training.checkpoint import write_atomic
+from ssl_parts.training.monitor import MetricsLog
+from ssl_parts.training.rounds import Run, check_run, train_rounds
+from ssl_parts.training.run_folder import commit, open_run
+
+if TYPE_CHECKING:
+    from ssl_parts.config import Config
+
+
+def pretrain(config: "Config") -> dict:
+    """Run (or continue) a recipe; returns what results.json holds."""
+    accelerator = start(config)
+    began = time.monotonic()
+    folder = open_run(config, accelerator.is_main_process)
+    accelerator.wait_for_everyone()
+    bank = build_bank(config.data, cache_dir=folder / "cache")
+    run = Run(config, folder, bank, accelerator, MetricsLog(folder / "metrics.jsonl", accelerator.is_main_process))
+    run.say(f"{config.run.name}: {len(bank)} images of {config.data.name} at {bank.size} px, {config.encoder.name}, {folder}")
+    check_run(run)
+    accelerator.init_trackers(config.run.name)
+    train_rounds(run)
+    results = finish(run, time.monotonic() - began) if accelerator.is_main_process else {}
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return results
+
+
+def start(config: "Config") -> Accelerator:
+    """Threads, precision and processes. `accelerate launch` exports OMP_NUM_THREADS=1: torch would use one core of many."""
+    from ssl_parts.config import Precision
+
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    threads = config.run.threads or max(1, available_cores() // local)
+    torch.set_num_threads(threads)
+    cpu = not torch.cuda.is_available()
+    precision = config.run.precision
+    if precision is Precision.auto:
+        fast = not cpu or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+        precision = Precision.bf16 if fast else Precision.fp32
+    folder = Path(config.run.dir) / config.run.name
+    trackers = list(config.run.trackers)
+    return Accelerator(
+        cpu=cpu,
+        mixed_precision="bf16" if precision is Precision.bf16 else "no",
+        log_with=trackers or None,
+        project_dir=folder if trackers else None,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
+    )
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def finish(run: Run, seconds: float) -> dict:
+    """Evaluate, export, write results.json, print the table and where everything is."""
+    rows = evaluate_arms(run) if run.config.run.evaluate else {}
+    exported = run.folder / "export"
+    export_encoder(run.folder, exported, to="timm")
+    results = {
+        "run": run.config.run.name,
+        "seed": run.config.run.seed,
+        "commit": commit(),
+        "seconds": round(seconds, 1),
+        "rows": rows,
+        "export": str(exported),
+    }
+    save_results(run.folder / "results.json", results)
+    if rows:
+        print(format_table(rows))
+    print(f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)\nParts:   {run.folder}/round_*/parts.png")
+    print(f"Results: {run.folder / 'results.json'}")
+    return results
+
+
+def evaluate_arms(run: Run) -> dict:
+    """Each arm's protocols, one file an arm, skipped when it is there; {} where the data set has no labels."""
+    rows = {}
+    for name, weights in run.arms().items():
+        path = run.folder / "evaluation" / f"{name.replace(' ', '_').replace('+', 'and')}.json"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            encoder = run.encoder(weights)
+            write_atomic(path, json.dumps(evaluate_encoder(encoder, run.config.data, run.config.evaluation), indent=1))
+        rows[name] = json.loads(path.read_text())
+    return rows

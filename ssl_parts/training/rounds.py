@@ -1,0 +1,195 @@
+"""The main job as a state machine on disk: base, control, rounds, evaluation, export.
+
+    base encoder ──▶ [discover parts ──▶ train] × rounds ──▶ evaluate ──▶ export
+         └────────▶ control: as many steps of instance contrast
+
+Each arrow ends with one file written atomically (encoder.safetensors, the PartStore's done map, evaluation/ARM.json);
+what is there is not done again. So the same command after a kill goes on where it was.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from safetensors.torch import load_file
+from torchvision.transforms.v2.functional import resize
+
+from ssl_parts.data.bank import ImageBank
+from ssl_parts.encoders import Encoder, encoder_hash
+from ssl_parts.errors import ConfigError
+from ssl_parts.objectives import ObjectiveConfig
+from ssl_parts.parts import PartStore, check_points, discover_parts
+from ssl_parts.parts.palette import contact_sheet, overlay
+from ssl_parts.parts.stats import store_statistics
+from ssl_parts.training.checkpoint import save_tensors, write_atomic
+from ssl_parts.training.config import TrainConfig
+from ssl_parts.training.monitor import MetricsLog
+from ssl_parts.training.phase import Phase, steps_of, train_phase
+from ssl_parts.training.progress import Progress
+
+if TYPE_CHECKING:
+    from ssl_parts.config import Config
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage of a run needs."""
+
+    config: "Config"
+    folder: Path
+    bank: ImageBank
+    accelerator: Accelerator
+    metrics: MetricsLog
+
+    @property
+    def train(self) -> TrainConfig:
+        return self.config.train.resolved(weights_given=self.config.encoder.weights is not None)
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "base" / "encoder.safetensors"
+
+    @property
+    def control(self) -> Path:
+        return self.folder / "control" / "encoder.safetensors"
+
+    def round_folder(self, number: int) -> Path:
+        return self.folder / f"round_{number:03d}"
+
+    @property
+    def result(self) -> Path:
+        return self.round_folder(self.train.rounds - 1) / "encoder.safetensors"
+
+    def arms(self) -> dict[str, Path]:
+        """Encoders that the table compares, in its order."""
+        control = {"base + instance contrast": self.control} if self.config.run.control else {}
+        return {"base": self.base, **control, "base + PARTICLE": self.result}
+
+    def encoder(self, weights: Path | None) -> Encoder:
+        """The configured encoder with the weights of a stage of this run; None gives its configured start."""
+        if weights is None:
+            torch.manual_seed(self.config.run.seed)
+            return self.config.encoder.build().to(self.accelerator.device)
+        encoder = replace(self.config.encoder, weights=None).build()
+        encoder.load_state_dict(load_file(weights))
+        return encoder.eval().to(self.accelerator.device)
+
+    def say(self, text: str) -> None:
+        self.accelerator.print(text, flush=True)
+
+
+def check_run(run: Run) -> None:
+    """Everything that can be wrong and costs nothing to know, before the first step.
+
+    Raises:
+        ConfigError, DataError, WeightsError, PartDiscoveryError: see the rooms.
+    """
+    steps_of(1, len(run.bank), run.train)
+    if run.train.batch % run.accelerator.num_processes:
+        raise ConfigError(f"train.batch={run.train.batch} does not divide by {run.accelerator.num_processes} processes")
+    encoder = run.encoder(None)
+    check_points(encoder, run.bank.size, run.config.parts)
+
+
+def train_rounds(run: Run) -> None:
+    """Base, control and all rounds; each is skipped when its result is on disk."""
+    make_base(run)
+    if run.config.run.control:
+        train_control(run)
+    for number in range(run.train.rounds):
+        start = run.base if number == 0 else run.round_folder(number - 1) / "encoder.safetensors"
+        store = discover(run, number, start)
+        train_round(run, number, start, store)
+
+
+def make_base(run: Run) -> None:
+    """The encoder of round 0: given weights as they are, or instance contrast from scratch for train.base_epochs."""
+    if run.base.exists():
+        return
+    run.base.parent.mkdir(parents=True, exist_ok=True)
+    encoder = run.encoder(None)
+    if run.config.encoder.weights is None and run.train.base_epochs > 0:
+        run.say(f"Base encoder: {run.train.base_epochs} epochs of instance contrast from scratch")
+        steps = steps_of(run.train.base_epochs, len(run.bank), run.train)
+        phase = instance_phase(run, "base", run.base.parent, steps, run.train.base_lr)
+        train_phase(phase, encoder, run.bank, run.accelerator, run.metrics)
+    elif run.accelerator.is_main_process:
+        save_tensors(run.base, encoder.state_dict())
+    run.accelerator.wait_for_everyone()
+
+
+def train_control(run: Run) -> None:
+    """As many steps from the same base with the same views, schedule and do-no-harm, but without parts."""
+    if run.control.exists():
+        return
+    run.say("Control: instance contrast from the same base, the same number of steps")
+    steps = run.train.rounds * steps_of(run.train.epochs, len(run.bank), run.train)
+    phase = instance_phase(run, "control", run.control.parent, steps, run.train.lr)
+    train_phase(phase, run.encoder(run.base), run.bank, run.accelerator, run.metrics)
+
+
+def instance_phase(run: Run, name: str, folder: Path, steps: int, lr: float) -> Phase:
+    objective = replace(run.config.objective, part_weight=0.0, instance_weight=1.0)
+    seed = phase_seed(run.config.run.seed, name)
+    return Phase(name, folder, steps, lr, seed, objective, run.train, run.config.views)
+
+
+def discover(run: Run, number: int, start: Path) -> PartStore:
+    """The PartStore of a round, sharded over processes, continued where it was; statistics go to the metrics log."""
+    folder, accelerator = run.round_folder(number), run.accelerator
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = run.encoder(start)
+    with Progress(f"parts {number}", 0, len(run.bank), "image", accelerator.is_main_process) as progress:
+        store = discover_parts(
+            encoder,
+            run.bank,
+            run.config.parts,
+            folder / "parts",
+            device=accelerator.device,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            progress=progress.advance,
+            provenance={"round": number, "encoder": encoder_hash(encoder)},
+        )
+    accelerator.wait_for_everyone()
+    done = folder / "parts.json"
+    if accelerator.is_main_process and not done.exists():
+        before = PartStore.open(run.round_folder(number - 1) / "parts") if number else None
+        statistics = store_statistics(store, before)
+        run.metrics.write(phase=f"parts {number}", **statistics)
+        draw_parts(run, store, folder / "parts.png")
+        write_atomic(done, json.dumps(statistics, indent=1))
+    accelerator.wait_for_everyone()
+    return store
+
+
+def draw_parts(run: Run, store: PartStore, path: Path, images: int = 24, side: int = 128) -> None:
+    """Contact sheet of evenly spaced images, each beside its parts; the same images in every round."""
+    chosen = torch.linspace(0, len(run.bank) - 1, min(images, len(run.bank))).long().tolist()
+    tiles = []
+    for image, ids in zip(run.bank.images(chosen), store.batch(chosen), strict=True):
+        large = resize(image, [side, side], antialias=True)
+        tiles.append(torch.cat([large, overlay(large, ids, store.k, store.background)], dim=2))
+    Image.fromarray(contact_sheet(tiles, columns=6, gap=4).permute(1, 2, 0).numpy()).save(path)
+
+
+def train_round(run: Run, number: int, start: Path, store: PartStore) -> None:
+    """One round of part-centric learning."""
+    folder = run.round_folder(number)
+    if (folder / "encoder.safetensors").exists():
+        return
+    run.say(f"Round {number}: part contrast on {store.k} ids")
+    steps = steps_of(run.train.epochs, len(run.bank), run.train)
+    seed = phase_seed(run.config.run.seed, f"round {number}")
+    objective: ObjectiveConfig = run.config.objective
+    phase = Phase(f"round {number}", folder, steps, run.train.lr, seed, objective, run.train, run.config.views, store)
+    train_phase(phase, run.encoder(start), run.bank, run.accelerator, run.metrics)
+
+
+def phase_seed(seed: int, name: str) -> int:
+    """Another stream of numbers for each phase of a run, the same every time."""
+    return seed * 1_000_003 + sum(ord(letter) * 31**i for i, letter in enumerate(name)) % 1_000_003
