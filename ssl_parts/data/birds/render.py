@@ -87,7 +87,7 @@ def _keypoints(points_K2: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _individual(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Gains (n, 3) of one bird's colours: paler or darker as a whole, tinted, and a little different in each feature."""
+    """Gains (n, 3) of one bird's colours: paler or darker as a whole, tinted, each feature a little different."""
     whole = 0.75 + 0.5 * rng.random() + 0.16 * (rng.random(3) - 0.5)
     return whole * rng.normal(1, 0.05, (n, 3))
 
