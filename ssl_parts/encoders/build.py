@@ -19,6 +19,7 @@ from torch import nn
 
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.encoders.families import RESNET_LAYERS, freeze_heads, is_vit, resnet_layers
+from ssl_parts.encoders.sources import locate
 from ssl_parts.encoders.weights import load_weights
 from ssl_parts.errors import ConfigError, WeightsError
 
@@ -116,6 +117,30 @@ def build_encoder(
             truncated=last_stage is not None,
             keep_mean=mean is not None,
         )
+    return encoder
+
+
+def open_encoder(source: str | Path, which: str = "best") -> Encoder:
+    """The encoder kept in a run directory, a round, a checkpoint or an export: its architecture and its weights.
+
+    Args:
+        source: a folder, or a file inside a run.
+        which: "best", "student" or "teacher"; see `locate`.
+
+    Raises:
+        WeightsError: nothing there, weights that do not fit, or a bare file that does not say its architecture.
+    """
+    found = locate(Path(source), which)
+    if found.architecture is not None:
+        return build_encoder(found.architecture, found.weights, mean=found.mean, std=found.std, **found.model_args)
+    if found.settings is None:
+        raise WeightsError(
+            f"{source} does not say which network it belongs to; use build_encoder(NAME, {str(source)!r}), "
+            "or give a run directory or an export"
+        )
+    settings = EncoderConfig(**{**found.settings, "weights": None})
+    encoder = settings.build()
+    encoder.report = load_weights(encoder, found.weights, truncated=settings.last_stage is not None)
     return encoder
 
 

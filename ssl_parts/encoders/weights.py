@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from ssl_parts.encoders.families import head_prefixes
 from ssl_parts.encoders.read import read_checkpoint
+from ssl_parts.encoders.sources import locate
 from ssl_parts.errors import WeightsError
 
 logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
+
+COUNTER = "num_batches_tracked"  # batch-norm's count of steps: loaded where it is there, never asked for
 
 # Where a checkpoint holds several copies of the encoder: the averaged teacher of self-distillation first, as its
 # authors evaluate it; the momentum copies of contrastive methods last, as theirs do not.
@@ -72,7 +75,7 @@ def load_weights(
 
     Args:
         encoder: an `Encoder`; changed in place, and only if nothing is wrong.
-        path: .pth, .pt, .bin, .tar, .safetensors or .npz.
+        path: a .pth, .pt, .bin, .tar, .safetensors or .npz file, or a folder that `locate` knows.
         allow_partial: load what fits; the rest keeps its values.
         truncated: the encoder was cut short on purpose, so deeper blocks in the file are no sign of another network.
         keep_mean: do not take over the mean and std that our own checkpoints carry.
@@ -81,7 +84,8 @@ def load_weights(
         WeightsError: unreadable file, nothing that fits, another architecture, or partial coverage without
             `allow_partial`. The message counts what matched and what did not, with examples.
     """
-    content = read_checkpoint(path)
+    located = locate(path)
+    content = read_checkpoint(located.weights)
     needed = _needed(encoder.model)
     candidates = list(_candidates(content, encoder.model, needed))
     if not candidates:
@@ -92,9 +96,11 @@ def load_weights(
     best = max(candidates, key=lambda c: (_coverage(c.state, needed), -c.rank))
     report = _compare(path, best, needed)
     _verify(report, encoder, allow_partial=allow_partial, truncated=truncated)
-    encoder.model.load_state_dict({name: best.state[name] for name in report.matched}, strict=False)
+    encoder.model.load_state_dict(_loadable(best.state, encoder.model), strict=False)
     if best.mean_std is not None and not keep_mean:
         encoder.set_normalisation(*(values.tolist() for values in best.mean_std))
+    elif located.mean and located.std and not keep_mean:
+        encoder.set_normalisation(located.mean, located.std)
     logger.info("%s: %s", path, report.summary())
     return report
 
@@ -176,12 +182,18 @@ def _needed(model: nn.Module) -> State:
     return {
         name: value
         for name, value in model.state_dict().items()
-        if not name.startswith(heads) and not name.endswith("num_batches_tracked")
+        if not name.startswith(heads) and not name.endswith(COUNTER)
     }
 
 
 def _coverage(state: State, needed: State) -> int:
     return sum(name in state and state[name].shape == value.shape for name, value in needed.items())
+
+
+def _loadable(state: State, model: nn.Module) -> State:
+    """All that fits, classifiers and counters included, although a file without them is accepted."""
+    own = model.state_dict()
+    return {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
 
 
 def _compare(path: Path, candidate: _Candidate, needed: State) -> LoadReport:
@@ -194,8 +206,7 @@ def _compare(path: Path, candidate: _Candidate, needed: State) -> LoadReport:
             report.mismatched.append(f"{name}: {shapes}")
         else:
             report.matched.append(name)
-    counters = [name for name in candidate.state if name.endswith("num_batches_tracked")]
-    report.unexpected = [name for name in candidate.state if name not in needed and name not in counters]
+    report.unexpected = [name for name in candidate.state if name not in needed and not name.endswith(COUNTER)]
     return report
 
 
