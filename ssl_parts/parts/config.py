@@ -1,0 +1,121 @@
+"""How parts are discovered. The files in configs/parts/ are instances of `PartsConfig`."""
+
+from dataclasses import dataclass, field
+
+from ssl_parts.errors import ConfigError
+
+METHODS = ("per_image", "dataset")
+FEATURES = ("encoder", "colour", "colour_xy")
+REDUCTIONS = ("exact", "pca", "none")
+FOREGROUNDS = ("auto", "none", "votes", "spectral", "component", "box", "mask")
+BACKENDS = ("torch", "faiss")
+
+
+@dataclass
+class ForegroundConfig:
+    """What is object and what is not; background becomes id 0 and takes no part in the clustering."""
+
+    method: str = "auto"  # auto (votes) | none | votes | spectral | component | box, mask (from the data set)
+    stages: list[str] = field(default_factory=list)  # maps to look at; []: the last two of a CNN, the last of a ViT
+    size: int = 16  # grid of the decision; it is then resized to parts.size
+    sample: int = 256  # votes: images to learn from (all, if there are fewer)
+    clusters: list[int] = field(default_factory=lambda: [16, 32, 64])  # votes: sizes of the clusterings that vote
+    position: float = 0.5  # votes: weight of the place in the image against the look of the pixel; 0 ignores the place
+    affinity: float = 0.2  # spectral: cosine similarity from which two pixels are connected
+    smoothing: float = 0.1  # reach of the edge-aware smoothing as a share of the side; 0 switches it off
+    least_share: float = 0.05  # at least this share of an image is foreground, the highest scores first
+
+    def check(self) -> None:
+        _one_of("parts.foreground.method", self.method, FOREGROUNDS)
+        _at_least("parts.foreground", self, size=2, sample=1, position=0, smoothing=0)
+        if not self.clusters or min(self.clusters) < 2:
+            raise ConfigError(f"parts.foreground.clusters={self.clusters} needs one or more numbers of at least 2")
+        if not 0 < self.least_share <= 1:
+            raise ConfigError(f"parts.foreground.least_share={self.least_share} is not in (0, 1]")
+        if not -1 <= self.affinity < 1:
+            raise ConfigError(f"parts.foreground.affinity={self.affinity} is a cosine similarity, -1 to 1")
+
+
+@dataclass
+class DatasetClusteringConfig:
+    """Method dataset: one clustering for all images, so that an id means the same part everywhere."""
+
+    sample_images: int = 500  # images that the centroids are fitted on (all, if there are fewer)
+    sample_points: int = 128  # foreground points drawn from each of them; nothing is subsampled beyond that
+    spherical: bool = True  # cosine instead of Euclidean distance
+    centre: bool = True  # take the mean over the data set off first: what all pixels share says nothing about parts
+    backend: str = "torch"  # torch | faiss
+    restarts: int = 3  # clusterings from other seeds; the one of least inertia is kept
+    elbow: float = (
+        0.0  # > 0: smallest k at which the next cluster lowers the inertia by less than this share; k is the limit
+    )
+
+    def check(self) -> None:
+        _one_of("parts.dataset.backend", self.backend, BACKENDS)
+        _at_least("parts.dataset", self, sample_images=1, sample_points=1, restarts=1)
+        if not 0 <= self.elbow < 1:
+            raise ConfigError(f"parts.dataset.elbow={self.elbow} is a share of the inertia, 0 (off) to 1")
+
+
+@dataclass
+class PartsConfig:
+    """Part discovery. Everything but `batch` changes the ids."""
+
+    method: str = "per_image"  # per_image (ids mean nothing in another image) | dataset (they do)
+    features: str = "encoder"  # encoder | colour | colour_xy (two baselines that need no encoder)
+    stages: list[str] = field(
+        default_factory=list
+    )  # maps of the hypercolumn; []: all but the last of a CNN, last of a ViT
+    normalize: bool = True  # each map's vectors to unit length before they are put together
+    position: float = 0.0  # adds (x, y) in 0..1 times this to every point: larger, more compact parts
+    size: int = 64  # ids are size x size
+    k: int = 8  # parts, not counting the background
+    iterations: int = 100  # of Lloyd's algorithm, at most
+    tolerance: float = 1e-4  # stop when the centroids' squared shift is under this share of the points' variance
+    seed: int = 0  # image i uses a seed made from this one and i
+    reduction: str = "exact"  # exact: same distances, fewer channels | pca: to pca_dims, faster | none
+    pca_dims: int = 96  # reduction=pca: directions kept, fitted within images on 64 of them
+    min_component: int = 0  # islands of fewer grid cells take the id around them; 0: left alone
+    foreground: ForegroundConfig = field(default_factory=ForegroundConfig)
+    dataset: DatasetClusteringConfig = field(default_factory=DatasetClusteringConfig)
+    # What only changes the speed
+    batch: int = 64  # images read and written together
+
+    def check(self) -> None:
+        """ConfigError for the first value that cannot work."""
+        _one_of("parts.method", self.method, METHODS)
+        _one_of("parts.features", self.features, FEATURES)
+        _one_of("parts.reduction", self.reduction, REDUCTIONS)
+        _at_least(
+            "parts", self, position=0, size=2, k=1, iterations=1, tolerance=0, pca_dims=1, min_component=0, batch=1
+        )
+        self.foreground.check()
+        self.dataset.check()
+        if self.ids > 256:
+            raise ConfigError(
+                f"parts.k={self.k}: ids are stored in one byte, so k is at most {256 - self.has_background}"
+            )
+        if self.k > self.size**2:
+            raise ConfigError(
+                f"parts.k={self.k} but parts.size={self.size} gives {self.size**2} points; raise parts.size"
+            )
+
+    @property
+    def has_background(self) -> bool:
+        return self.foreground.method != "none"
+
+    @property
+    def ids(self) -> int:
+        """Number of ids in the store, background included."""
+        return self.k + self.has_background
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{key}={value!r} is not one of {', '.join(choices)}")
+
+
+def _at_least(group: str, config: object, **limits: float) -> None:
+    for name, limit in limits.items():
+        if getattr(config, name) < limit:
+            raise ConfigError(f"{group}.{name}={getattr(config, name)} must be at least {limit}")

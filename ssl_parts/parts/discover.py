@@ -1,0 +1,176 @@
+"""Images in, a PartStore out: restartable in the middle, and shared by any number of processes.
+
+Everything that is learned from a sample of images (foreground votes, shared bases, data-set-level centroids) is learned
+once, kept as `fit.pt` in the store's folder, and read back by other processes and later runs.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssl_parts.encoders.encoder import Encoder
+from ssl_parts.encoders.provenance import encoder_hash
+from ssl_parts.errors import PartDiscoveryError
+from ssl_parts.parts.components import remove_islands
+from ssl_parts.parts.config import PartsConfig
+from ssl_parts.parts.dataset_clustering import DatasetClustering
+from ssl_parts.parts.features import Batch, FeatureSource, Images
+from ssl_parts.parts.per_image import PerImage
+from ssl_parts.parts.segment import Foreground
+from ssl_parts.parts.store import PartStore, StoreInfo, fingerprint
+
+METHODS = {"per_image": PerImage, "dataset": DatasetClustering}
+SPEED_ONLY = ("batch",)
+
+
+def discover_parts(
+    encoder: Encoder | None,
+    images: Images,
+    config: PartsConfig,
+    out: Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    rank: int = 0,
+    world_size: int = 1,
+    progress: Callable[[int], None] | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> PartStore:
+    """Find the parts of every image.
+
+    Args:
+        encoder: left as it was found; None for features=colour with a foreground that needs none.
+        images: an `ImageBank`; row i of the store is image i.
+        out: folder of the store, made or continued; None keeps the ids in memory.
+        rank, world_size: this process does its own block of images; the store is complete when all are done.
+        progress: called with the number of images after each batch.
+        provenance: kept in the store beside the encoder's hash, the configuration and the images' fingerprint.
+
+    Raises:
+        ConfigError: a configuration that cannot work. PartDiscoveryError: too few points or non-finite features (with
+            the image's path), or a folder that holds a store made with other settings.
+    """
+    config.check()
+    if out is None and world_size > 1:
+        raise PartDiscoveryError("discovery by several processes needs a folder that they share; give `out`")
+    device = torch.device(device)
+    source = FeatureSource(encoder, images, config, device)
+    method, foreground = METHODS[config.method](config), Foreground(config.foreground, config.size)
+    info = _store_info(source, method.scope, provenance)
+    store = PartStore(info) if out is None else PartStore.create(out, info)
+    todo = np.intersect1d(store.pending(), shard(len(images), rank, world_size))
+    if len(todo):
+        with _evaluating(encoder), torch.inference_mode():
+            _fit(source, method, foreground, store.path)
+            _discover(source, method, foreground, store, todo, progress or (lambda count: None))
+    return store
+
+
+def shard(count: int, rank: int, world_size: int) -> np.ndarray:
+    """The block of images of one process: contiguous, so that processes write to different pages of the file."""
+    return np.arange(count * rank // world_size, count * (rank + 1) // world_size)
+
+
+def ids_of(batch: Batch, source: FeatureSource, method: Any, foreground: Foreground) -> Tensor:
+    """Ids (count, S, S) uint8 as the store keeps them: 0 is the background where there is a foreground step."""
+    config = source.config
+    mask_BN = foreground.mask(batch, source)
+    ids_BN = method.assign(batch, source, mask_BN)
+    if mask_BN is not None:
+        ids_BN = ids_BN + 1
+    ids_BSS = ids_BN.view(-1, config.size, config.size)[: batch.count].to(torch.uint8).cpu()
+    return remove_islands(ids_BSS, config.min_component) if config.min_component > 0 else ids_BSS
+
+
+def _discover(
+    source: FeatureSource,
+    method: Any,
+    foreground: Foreground,
+    store: PartStore,
+    todo: np.ndarray,
+    progress: Callable[[int], None],
+) -> None:
+    size = -(-source.config.batch // source.micro) * source.micro
+    groups = [todo[at : at + size] for at in range(0, len(todo), size)]
+    for group, images_nCHW in _read_ahead(source.images, groups):
+        ids = []
+        for at in range(0, len(group), source.micro):
+            batch = source.batch(group[at : at + source.micro], images_nCHW[at : at + source.micro])
+            ids.append(ids_of(batch, source, method, foreground))
+        store.write(group, torch.cat(ids))
+        progress(len(group))
+
+
+def _read_ahead(images: Images, groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Each group with its images, the next group being read while this one is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(images.images, groups[0])
+        for i, group in enumerate(groups):
+            current = following.result()
+            if i + 1 < len(groups):
+                following = pool.submit(images.images, groups[i + 1])
+            yield group, current
+
+
+def _fit(source: FeatureSource, method: Any, foreground: Foreground, folder: Path | None) -> None:
+    """Learn from samples, or read what an earlier run or another process has learned."""
+    kept = None if folder is None else folder / "fit.pt"
+    if kept is None or not kept.exists():
+        state = {"foreground": foreground.fit(source)}
+        foreground.load(state["foreground"])
+        state["method"] = method.fit(source, foreground)
+        if kept is not None:
+            _keep_first(state, kept)
+    if kept is not None:
+        state = torch.load(kept, map_location="cpu", weights_only=True)
+    foreground.load(state["foreground"])
+    method.load(state["method"])
+
+
+def _keep_first(state: dict, path: Path) -> None:
+    """Write beside and link into place; whoever comes second leaves the first one's file alone."""
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    torch.save(state, beside)
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links: the last one wins, with the same content
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _store_info(source: FeatureSource, scope: str, provenance: dict[str, Any] | None) -> StoreInfo:
+    config = source.config
+    settings = {key: value for key, value in asdict(config).items() if key not in SPEED_ONLY}
+    encoder = source.encoder
+    made_by = {
+        "encoder": None if encoder is None else {"name": encoder.name, "hash": encoder_hash(encoder)},
+        "config": settings,
+        "images": fingerprint(source.images.paths),
+        "image_size": source.images.size,
+    }
+    background = 0 if config.has_background else None
+    return StoreInfo(len(source.images), config.size, config.ids, background, scope, made_by | (provenance or {}))
+
+
+@contextmanager
+def _evaluating(encoder: nn.Module | None) -> Iterator[None]:
+    """Evaluation mode for a while; every module gets back the mode it had."""
+    modes = {} if encoder is None else {module: module.training for module in encoder.modules()}
+    if encoder is not None:
+        encoder.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,153 @@
+"""What discovery sees of the images: the maps of an encoder, in batches whose shape never changes.
+
+Shapes: B images (always MICRO of them), n of which are asked for, D channels, S size of a grid, N = S*S points.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_parts.data.records import Sample
+from ssl_parts.encoders.encoder import Encoder
+from ssl_parts.errors import ConfigError
+from ssl_parts.parts.config import PartsConfig
+from ssl_parts.parts.hypercolumn import hypercolumn, projected_hypercolumn
+from ssl_parts.parts.kmeans import uniforms
+
+# Images that go through the encoder and the clustering together. Fixed for a device, and short batches are filled up:
+# convolutions and matrix products round differently for other batch sizes, and ids must not depend on those.
+MICRO = {"cpu": 8, "cuda": 64}
+COLOUR = "colour"  # name of the map that features=colour uses in place of a stage
+
+
+class Images(Protocol):
+    """What discovery needs of an `ImageBank`."""
+
+    size: int
+    paths: list[str]
+
+    def __len__(self) -> int: ...
+    def images(self, indices: np.ndarray) -> Tensor: ...
+    def sample(self, i: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """MICRO images and their maps; only the first `count` were asked for, the others fill up."""
+
+    indices: np.ndarray  # (B,) positions in the bank
+    count: int
+    names: list[str]
+    images: Tensor  # uint8 (B,3,H,W), on the device
+    maps: dict[str, Tensor]
+
+
+class FeatureSource:
+    """Images in, maps and points out. The encoder is used in evaluation mode, in float32, without gradients."""
+
+    def __init__(self, encoder: Encoder | None, images: Images, config: PartsConfig, device: torch.device) -> None:
+        self.encoder, self.images, self.config, self.device = encoder, images, config, device
+        self.micro = MICRO.get(device.type, MICRO["cuda"])
+        self.stages = point_stages(encoder, config)
+        self.foreground_stages = foreground_stages(encoder, config)
+
+    def batches(self, indices: np.ndarray) -> Iterator[Batch]:
+        """The maps of these images, MICRO at a time, in this order."""
+        for at in range(0, len(indices), self.micro):
+            yield self.batch(indices[at : at + self.micro])
+
+    def batch(self, indices: np.ndarray, images: Tensor | None = None) -> Batch:
+        """At most MICRO images; `images` (n,3,H,W) spares reading them again."""
+        images = self.images.images(indices) if images is None else images
+        filled = np.arange(self.micro).clip(max=len(indices) - 1)
+        images_BCHW = images[torch.from_numpy(filled)].to(self.device, non_blocking=True)
+        rows = np.asarray(indices)[filled]
+        names = [self.images.paths[i] for i in rows]
+        return Batch(rows, len(indices), names, images_BCHW, self._maps(images_BCHW))
+
+    def _maps(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        pixels_BCHW = images_BCHW.float() / 255
+        wanted = list(dict.fromkeys([*self.stages, *self.foreground_stages]))
+        maps = {COLOUR: pixels_BCHW} if COLOUR in wanted else {}
+        from_encoder = [stage for stage in wanted if stage != COLOUR]
+        if from_encoder:
+            with torch.autocast(self.device.type, enabled=False):
+                maps |= self.encoder(pixels_BCHW, stages=from_encoder).maps
+        return maps
+
+    def appearance(self, batch: Batch, basis_Dd: Tensor | None = None, exact_reduction: bool = False) -> Tensor:
+        """Hypercolumn (B, N, D) of the configured stages, at parts.size.
+
+        basis_Dd: project onto these directions. exact_reduction: fewer channels, same distances within an image.
+        """
+        config = self.config
+        maps = {stage: batch.maps[stage] for stage in self.stages}
+        normalize = config.normalize and config.features == "encoder"
+        if basis_Dd is not None:
+            return projected_hypercolumn(maps, config.size, basis_Dd, normalize)
+        return hypercolumn(maps, config.size, normalize, exact_reduction)
+
+    @property
+    def place_weight(self) -> float:
+        """How much (x, y) counts beside the appearance."""
+        return self.config.position or float(self.config.features == "colour_xy")
+
+    def foreground_points(self, batch: Batch) -> Tensor:
+        """Points (B, S*S, D) on the grid on which foreground is decided."""
+        return hypercolumn({s: batch.maps[s] for s in self.foreground_stages}, self.config.foreground.size)
+
+    def sample_rows(self, count: int, salt: int) -> np.ndarray:
+        """A seeded choice of `count` images, ascending; the same on every rank."""
+        order = np.random.default_rng([self.config.seed, salt]).permutation(len(self.images))
+        return np.sort(order[:count])
+
+    def seeds(self, indices: np.ndarray) -> Tensor:
+        """One seed an image from the configured seed and its place in the data set, long (n,)."""
+        return torch.from_numpy(np.asarray(indices, np.int64)) + (self.config.seed << 32)
+
+
+def append_place(points_BND: Tensor, weight: float) -> Tensor:
+    """Points with (x, y) of their cell in 0..1 times `weight` behind their channels; as they are for weight 0."""
+    if weight == 0:
+        return points_BND
+    B, N, _ = points_BND.shape
+    along_S = (torch.arange(round(N**0.5), device=points_BND.device) + 0.5) / round(N**0.5)
+    place_N2 = torch.stack(torch.meshgrid(along_S, along_S, indexing="xy"), -1).view(N, 2)
+    return torch.cat([points_BND, (weight * place_N2).expand(B, N, 2)], 2)
+
+
+def sampled_cells(seeds_B: Tensor, total: int, count: int) -> Tensor:
+    """`count` different cells of 0..total-1 for each image, ascending, from its seed alone: long (B, count)."""
+    return uniforms(seeds_B, total).argsort(dim=1, stable=True)[:, :count].sort(dim=1).values
+
+
+def point_stages(encoder: Encoder | None, config: PartsConfig) -> tuple[str, ...]:
+    """Stages of the hypercolumn: the configured ones, or all but the coarsest of a CNN, or the last of a ViT."""
+    if config.features != "encoder":
+        return (COLOUR,)
+    if encoder is None:
+        raise ConfigError("parts.features=encoder needs an encoder; use colour or colour_xy without one")
+    if config.stages:
+        return encoder.check_stages(config.stages)
+    strides = [encoder.strides[s] for s in encoder.stages]
+    if len(set(strides)) == 1 or len(encoder.stages) == 1:
+        return (encoder.last_stage,)
+    return tuple(encoder.stages[:-1])
+
+
+def foreground_stages(encoder: Encoder | None, config: PartsConfig) -> tuple[str, ...]:
+    """Maps on which foreground is decided: the configured ones, or the last two of a CNN, or the last of a ViT."""
+    if config.foreground.method in ("none", "box", "mask"):
+        return ()
+    if encoder is None:
+        return (COLOUR,)
+    if config.foreground.stages:
+        return encoder.check_stages(config.foreground.stages)
+    if encoder.stages[0].startswith("block"):
+        return (encoder.last_stage,)
+    finer = [s for s in encoder.stages[:-1] if encoder.strides[s] < encoder.strides[encoder.last_stage]]
+    return (*finer[-1:], encoder.last_stage) if finer else tuple(encoder.stages[-2:])

@@ -1,0 +1,88 @@
+"""Which id of one round is which id of the next (DESIGN §5.7).
+
+Shapes: N images, K ids.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from ssl_parts.errors import PartDiscoveryError
+from ssl_parts.parts.store import PartStore
+
+CHUNK = 1024
+
+
+def contingency(first: PartStore, second: PartStore) -> np.ndarray:
+    """int64 (K1, K2): cells that have id i in the first store and id j in the second.
+
+    Stores of different sizes are compared on the finer one's grid (nearest cell).
+
+    Raises:
+        PartDiscoveryError: stores of different numbers of images.
+    """
+    if len(first) != len(second):
+        raise PartDiscoveryError(f"cannot compare part stores of {len(first)} and {len(second)} images")
+    table = np.zeros((first.k, second.k), np.int64)
+    for at in range(0, len(first), CHUNK):
+        rows = np.arange(at, min(at + CHUNK, len(first)))
+        table += image_tables(first, second, rows).sum(0)
+    return table
+
+
+def image_tables(first: PartStore, second: PartStore, rows: np.ndarray) -> np.ndarray:
+    """The contingency table of each of these images, int64 (n, K1, K2)."""
+    size = max(first.size, second.size)
+    a, b = (_on_grid(store.batch(rows).numpy(), size).astype(np.int64) for store in (first, second))
+    pairs = (np.arange(len(rows))[:, None, None] * first.k + a) * second.k + b
+    flat = np.bincount(pairs.ravel(), minlength=len(rows) * first.k * second.k)
+    return flat.reshape(len(rows), first.k, second.k)
+
+
+def match_ids(table: np.ndarray, fixed: tuple[int, int] | None = None) -> np.ndarray:
+    """New number (K2,) of each id of the second store, so that most cells keep the first store's numbers.
+
+    Hungarian assignment on the contingency table (K1, K2). Ids of the second store that are left over get the
+    numbers that are left over, so with K2 >= K1 the result is a permutation of 0..K2-1; with K2 < K1 it is injective.
+
+    Args:
+        fixed: (i, j) forces id j of the second store to number i, as for the background.
+    """
+    weights = table.astype(np.float64)
+    if fixed is not None:
+        weights[fixed[0], :] = weights[:, fixed[1]] = -1.0
+        weights[fixed] = weights.sum() + 1e18
+    rows, columns = linear_sum_assignment(weights, maximize=True)
+    numbers = np.full(table.shape[1], -1, np.int64)
+    numbers[columns] = rows
+    free = iter(np.setdiff1d(np.arange(max(table.shape)), rows))
+    for j in np.flatnonzero(numbers < 0):
+        numbers[j] = next(free)
+    return numbers
+
+
+def match_store(store: PartStore, previous: PartStore, path: Path | None = None) -> PartStore:
+    """A copy of `store` (in memory, or in the new folder `path`) with ids renumbered to agree with `previous`.
+
+    Raises:
+        PartDiscoveryError: ids that mean something in one image only, or stores over different images.
+    """
+    if "image" in (store.scope, previous.scope):
+        raise PartDiscoveryError("ids of a per-image discovery mean nothing in other images and cannot be matched")
+    if store.k < previous.k:
+        raise PartDiscoveryError(f"cannot number {store.k} ids after {previous.k}; keep parts.k from round to round")
+    both = store.background is not None and previous.background is not None
+    fixed = (previous.background, store.background) if both else None
+    numbers = match_ids(contingency(previous, store), fixed).astype(np.uint8)
+    matched = PartStore(store.info) if path is None else PartStore.create(path, store.info)
+    for at in range(0, len(store), CHUNK):
+        rows = np.arange(at, min(at + CHUNK, len(store)))
+        matched.write(rows, torch.from_numpy(numbers[store.batch(rows).numpy()]))
+    return matched
+
+
+def _on_grid(ids_NHW: np.ndarray, size: int) -> np.ndarray:
+    pick = np.arange(size) * ids_NHW.shape[-1] // size
+    return ids_NHW[:, pick][:, :, pick]
