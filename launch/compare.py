@@ -1,7 +1,7 @@
 """The table that says what PARTICLE gained: base, control and result over several seeds, with mean and spread.
 
     python launch/compare.py --seeds 0 1 2
-    python launch/compare.py --seeds 0 1 2 data=cub data.root=DIR encoder=mobilenetv2_100 encoder.weights=FILE run.name=cub10
+    python launch/compare.py run.name=cub data=cub data.root=DIR encoder=mobilenetv2_100 encoder.weights=FILE
 
 Each seed is a whole run (another base, other batches, other label draws) in runs/NAME/seed_S and is continued where it
 stopped. Writes runs/NAME/results.json and table.md.

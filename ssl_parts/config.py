@@ -61,7 +61,9 @@ class RunConfig:
 
     def check(self) -> None:
         if not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)*", self.name) or ".." in self.name:
-            raise ConfigError(f"run.name={self.name!r}: use letters, digits, '_', '-', '.' and '/' for a folder under run.dir")
+            raise ConfigError(
+                f"run.name={self.name!r}: use letters, digits, '_', '-', '.' and '/' for a folder under run.dir"
+            )
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"run.threads={self.threads} must be at least 1")
 
@@ -91,11 +93,13 @@ def load_config(name: str, overrides: Sequence[str] = (), configs: Path = CONFIG
     """Compose `configs/NAME.yaml` with overrides.
 
     Raises:
-        ConfigError: unknown recipe, unknown key (with the nearest known one), a value of the wrong type or out of range.
+        ConfigError: unknown recipe, unknown key (with the nearest known one), a value of the wrong type or range.
     """
     if not (configs / f"{name}.yaml").is_file():
         recipes = sorted(p.stem for p in configs.glob("*.yaml"))
-        raise ConfigError(f"no recipe {name!r} in {configs}{_did_you_mean(name, recipes)}; there are: {', '.join(recipes)}")
+        raise ConfigError(
+            f"no recipe {name!r} in {configs}{_did_you_mean(name, recipes)}; there are: {', '.join(recipes)}"
+        )
     try:
         with initialize_config_dir(str(configs), version_base="1.3"):
             composed = compose(name, overrides=list(overrides))
@@ -130,7 +134,9 @@ def command(
 ) -> None:
     """The main of a launch script: recipe and key=value from the command line, one line for a user's mistake."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-name", default=recipe, help="recipe: a file of configs/ without .yaml (default: %(default)s)")
+    parser.add_argument(
+        "--config-name", default=recipe, help="recipe: a file of configs/ without .yaml (default: %(default)s)"
+    )
     parser.add_argument("--show-config", action="store_true", help="print the whole configuration and stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to it, as data=cub data.root=DIR")
     if add_options is not None:
@@ -156,9 +162,11 @@ def _explain(error: Exception, overrides: Sequence[str], configs: Path) -> str:
         if key in groups:
             options = sorted(p.stem for p in (configs / key).glob("*.yaml"))
             if value and value not in options:
-                return f"{key}={value}: no such file in configs/{key}{_did_you_mean(value, options)}; there are: {', '.join(options)}"
+                near = _did_you_mean(value, options)
+                return f"{key}={value}: no such file in configs/{key}{near}; there are: {', '.join(options)}"
         elif key not in known and not any(name.startswith(f"{key}.") for name in known) and not _free(key):
-            return f"unknown key {key!r} in {override!r}{_did_you_mean(key, known + groups)}; --show-config prints all keys"
+            near = _did_you_mean(key, known + groups)
+            return f"unknown key {key!r} in {override!r}{near}; --show-config prints all keys"
     text = str(error.__cause__ or error).strip().splitlines()
     return f"{' '.join(line.strip() for line in text[:2])} (in {' '.join(overrides) or 'the recipe'})"
 

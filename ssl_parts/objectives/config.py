@@ -1,8 +1,14 @@
 """What is trained: the terms of the objective and the width of the heads."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from ssl_parts.errors import ConfigError
+
+
+class Targets(Enum):
+    teacher = "teacher"  # projections of the EMA teacher, through predictors: DetCon-B, PARTICLE; long schedules
+    student = "student"  # the student's own projections, gradient on both sides: DetCon-S, SimCLR; short schedules
 
 
 @dataclass
@@ -11,7 +17,8 @@ class ObjectiveConfig:
 
     part_weight: float = 1.0  # part contrast (METHODS §1.4)
     instance_weight: float = 1.0  # the same contrast with the whole image as its only part
-    temperature: float = 0.1  # tau of both
+    targets: Targets = Targets.teacher
+    temperature: float = 0.1  # tau of both terms
     local_negatives: bool = True  # other parts of the same image are negatives
     samples: int = 10  # parts taken from each view
     hidden: int = 4096  # width of the heads

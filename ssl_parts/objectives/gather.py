@@ -3,6 +3,7 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.nn.functional import all_gather as differentiable_all_gather
 
 
 def world_size() -> int:
@@ -14,12 +15,13 @@ def rank() -> int:
 
 
 def gather_targets(local_B: Tensor) -> Tensor:
-    """Concatenate equally shaped tensors of all ranks along the first axis, without gradient (targets have none)."""
+    """Concatenate equally shaped tensors of all ranks along the first axis; where they take gradient, it flows back."""
     if world_size() == 1:
         return local_B
-    local_B = local_B.detach().contiguous()
+    if local_B.requires_grad:
+        return torch.cat(differentiable_all_gather(local_B.contiguous()))
     pieces = [torch.empty_like(local_B) for _ in range(world_size())]
-    dist.all_gather(pieces, local_B)
+    dist.all_gather(pieces, local_B.contiguous())
     return torch.cat(pieces)
 
 

@@ -1,6 +1,7 @@
 """Encoder and heads: what the student trains and the teacher averages.
 
-Shapes: N views (both views of a batch stacked), K part ids, M sampled parts, D channels, HxW feature grid, hxw grid of ids.
+Shapes: N views (both views of a batch stacked), K part ids, M sampled parts, D channels, HxW feature grid, hxw grid
+of the ids.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_parts.encoders import Encoder
-from ssl_parts.objectives.config import ObjectiveConfig
+from ssl_parts.objectives.config import ObjectiveConfig, Targets
 from ssl_parts.objectives.pooling import pool_parts
 
 
@@ -26,7 +27,7 @@ class Outputs:
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Linear, LayerNorm, ReLU, Linear: the heads g and h of METHODS §1.4. LayerNorm: rows of absent parts cannot leak."""
+    """Linear, LayerNorm, ReLU, Linear: the heads g and h of METHODS §1.4; no row sees another."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
@@ -44,21 +45,30 @@ class PartNetwork(nn.Module):
         super().__init__()
         self.encoder, self.k, self.samples, self.background = encoder, k, config.samples, background
         dim, width, out = encoder.dims[encoder.last_stage], config.hidden, config.projection
-        if config.part_weight > 0 and k > 0:
-            self.part_projector, self.part_predictor = mlp(dim, width, out), mlp(out, width, out)
-        if config.instance_weight > 0:
-            self.projector, self.predictor = mlp(encoder.feature_dim, width, out), mlp(out, width, out)
+        self.has_parts, self.has_instances = config.part_weight > 0 and k > 0, config.instance_weight > 0
+        self.has_predictors = config.targets is Targets.teacher
+        if self.has_parts:
+            self.part_projector = mlp(dim, width, out)
+            self.part_predictor = mlp(out, width, out) if self.has_predictors else nn.Identity()
+        if self.has_instances:
+            self.projector = mlp(encoder.feature_dim, width, out)
+            self.predictor = mlp(out, width, out) if self.has_predictors else nn.Identity()
 
     def forward(
-        self, images_NCHW: Tensor, ids_Nhw: Tensor | None = None, priority_NK: Tensor | None = None, *, predict: bool
+        self,
+        images_NCHW: Tensor,
+        ids_Nhw: Tensor | None = None,
+        priority_NK: Tensor | None = None,
+        *,
+        predict: bool = True,
     ) -> Outputs:
-        """Features, part vectors and image vectors; `predict` adds the predictors (student) to the projectors."""
+        """Features, part vectors and image vectors; the teacher leaves the predictors out (`predict=False`)."""
         features = self.encoder(images_NCHW)
         found: dict[str, Tensor] = {"pooled_ND": features.pooled, "map_NDHW": features.maps[self.encoder.last_stage]}
-        if hasattr(self, "projector"):
+        if self.has_instances:
             image_ND = self.projector(features.pooled)
             found["instance_ND"] = self.predictor(image_ND) if predict else image_ND
-        if hasattr(self, "part_projector") and ids_Nhw is not None:
+        if self.has_parts and ids_Nhw is not None:
             parts = pool_parts(
                 found["map_NDHW"], ids_Nhw, self.k, self.samples, priority_BK=priority_NK, background=self.background
             )

@@ -53,7 +53,8 @@ class PartContrast(nn.Module):
 
         Args:
             predictions: two of (B,M,D), from the student, with gradient.
-            targets: two of (B,M,D), from the teacher; gradients do not flow into them.
+            targets: two of (B,M,D): projections of the teacher without gradient (DetCon-B), or the predictions
+                themselves, with gradient on both sides (DetCon-S; with one part an image SimCLR).
             ids: two of long (B,M).
             valid: two of bool (B,M).
 
@@ -65,7 +66,7 @@ class PartContrast(nn.Module):
 
     def _both_ways(self, predictions: Pair, targets: Pair, ids: Pair, valid: Pair) -> Tensor:
         one, two = (F.normalize(q.float(), dim=-1) for q in predictions)
-        everyone = [gather_targets(F.normalize(t.detach().float(), dim=-1)) for t in targets]
+        everyone = [gather_targets(F.normalize(t.float(), dim=-1)) for t in targets]
         valid_everyone = [gather_targets(v) for v in valid]
         first = self._one_way(one, everyone, valid_everyone, ids, valid)
         second = self._one_way(two, everyone[::-1], valid_everyone[::-1], ids[::-1], valid[::-1])

@@ -23,7 +23,11 @@ class Objective:
         self.contrast = PartContrast(config.temperature, config.local_negatives)
         self.instance_contrast = PartContrast(config.temperature)
 
-    def __call__(self, student: Outputs, teacher: Outputs, initial: Outputs | None = None) -> dict[str, Tensor]:
+    def __call__(
+        self, student: Outputs, teacher: Outputs | None = None, initial: Outputs | None = None
+    ) -> dict[str, Tensor]:
+        """Without a teacher the student's own vectors are the targets."""
+        teacher = student if teacher is None else teacher
         terms: dict[str, Tensor] = {}
         loss = torch.zeros((), device=student.pooled_ND.device)
         if student.part_NMD is not None:

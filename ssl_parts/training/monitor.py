@@ -11,20 +11,20 @@ from ssl_parts.errors import TrainingError
 
 
 def rank_me(features_ND: Tensor, eps: float = 1e-7) -> Tensor:
-    """Effective rank of a feature matrix: exp of the entropy of its normalised singular values (RankMe, arXiv 2210.02885)."""
+    """Effective rank: exp of the entropy of the normalised singular values (RankMe, arXiv 2210.02885)."""
     singular = torch.linalg.svdvals(features_ND.float())
     p = singular / singular.sum().clamp(min=eps) + eps
     return torch.exp(-(p * p.log()).sum())
 
 
 def feature_std(features_ND: Tensor) -> Tensor:
-    """Mean over dimensions of the standard deviation of L2-normalised features, times sqrt(D): 1 is spread out, 0 collapsed."""
+    """Mean standard deviation of L2-normalised features, times sqrt(D): 1 is spread out, 0 is collapsed."""
     unit_ND = torch.nn.functional.normalize(features_ND.float(), dim=1)
     return unit_ND.std(0).mean() * features_ND.shape[1] ** 0.5
 
 
 class MetricsLog:
-    """Appends one JSON object a line; `truncate` drops what was written after a checkpoint, so a resumed log has no twins."""
+    """One JSON object a line; `truncate` drops what came after a checkpoint, so a resumed log has no twins."""
 
     def __init__(self, path: Path, enabled: bool = True) -> None:
         self.path, self.enabled = path, enabled

@@ -31,7 +31,9 @@ def build_optimizer(network: PartNetwork, config: TrainConfig, lr: float) -> tor
         return timm.optim.create_optimizer_v2(groups, opt=config.optimizer, lr=lr, weight_decay=0.0, **extra)
     except (ValueError, AssertionError, KeyError) as error:
         known = ", ".join(timm.optim.list_optimizers()[:12])
-        raise ConfigError(f"train.optimizer={config.optimizer!r} is not an optimiser of timm; some are: {known}") from error
+        raise ConfigError(
+            f"train.optimizer={config.optimizer!r} is not an optimiser of timm; some are: {known}"
+        ) from error
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -1,7 +1,7 @@
 """One phase of training: an encoder goes in, a better one comes out. The whole loop is `train_phase`.
 
-    base encoder from scratch, the instance-contrast control and each PARTICLE round are all phases; they differ in their
-    objective and in whether they have parts. Everything random is a function of (seed, step).
+base encoder from scratch, the instance-contrast control and each PARTICLE round are all phases; they differ in their
+objective and in whether they have parts. Everything random is a function of (seed, step).
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +17,7 @@ from ssl_parts.data.loader import BatchStream
 from ssl_parts.data.order import batch_indices, rank_slice
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError
-from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs, PartNetwork
+from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs, PartNetwork, Targets
 from ssl_parts.parts.store import PartStore
 from ssl_parts.training.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from ssl_parts.training.config import Network, TrainConfig
@@ -68,7 +68,9 @@ def steps_of(epochs: int, images: int, train: TrainConfig) -> int:
     return epochs * (images // pairs)
 
 
-def train_phase(phase: Phase, encoder: Encoder, bank: ImageBank, accelerator: "Accelerator", metrics: MetricsLog) -> None:
+def train_phase(
+    phase: Phase, encoder: Encoder, bank: ImageBank, accelerator: "Accelerator", metrics: MetricsLog
+) -> None:
     """Train `encoder` in place and leave `phase.result` on disk; goes on where an earlier, killed call stopped."""
     trainer = Trainer(phase, encoder, bank, accelerator, metrics)
     start = trainer.restore()
@@ -110,6 +112,7 @@ class Trainer:
         self.optimizer = build_optimizer(network, train, phase.lr)
         self.student, self.optimizer = accelerator.prepare(network, self.optimizer)
         self.objective = Objective(phase.objective, train.anchor)
+        self.has_teacher = phase.objective.targets is Targets.teacher
         self.guard = Guard(device, PATIENCE)
         set_train_mode(self.student, train.freeze_norm)
         set_train_mode(self.teacher, train.freeze_norm)
@@ -141,10 +144,10 @@ class Trainer:
         inputs = (views.images_NCHW.contiguous(memory_format=torch.channels_last), views.ids_Ngg, views.priority_NK)
         with self.accelerator.autocast():
             with torch.no_grad():
-                teacher = self.teacher(*inputs, predict=False)
+                teacher = self.teacher(*inputs, predict=False) if self.has_teacher else None
                 initial = self._initial_outputs(inputs[0])
             with self._sync(last):
-                student = self.student(*inputs, predict=True)
+                student = self.student(*inputs)
         with self._sync(last):
             terms = self.objective(student, teacher, initial)
             self.accelerator.backward(terms["loss"] / self.phase.train.accumulate)
@@ -189,7 +192,9 @@ class Trainer:
         pooled = student.pooled_ND.detach()
         watched = {"feature_std": float(feature_std(pooled)), "rank_me": float(rank_me(pooled))}
         self.metrics.write(phase=self.phase.name, step=step + 1, lr=lr, **values, **watched)
-        self.accelerator.log({f"{self.phase.name}/{k}": v for k, v in {**values, **watched, "lr": lr}.items()}, step=step)
+        self.accelerator.log(
+            {f"{self.phase.name}/{k}": v for k, v in {**values, **watched, "lr": lr}.items()}, step=step
+        )
         progress.show(values)
 
     def paths_of(self, step: int) -> list[str]:

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
-from evaluation.suite import evaluate_encoder
 from evaluation.results import format_table, save_results
-from ssl_parts.data import build_bank
-from ssl_parts.errors import ConfigError
+from evaluation.suite import COLUMNS, Banks, evaluate_encoder
 from ssl_parts.export import export_encoder
 from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.monitor import MetricsLog
@@ -31,11 +28,13 @@ def pretrain(config: "Config") -> dict:
     began = time.monotonic()
     folder = open_run(config, accelerator.is_main_process)
     accelerator.wait_for_everyone()
-    bank = build_bank(config.data, cache_dir=folder / "cache")
+    bank = config.data.bank(cache_dir=folder / "cache")
     run = Run(config, folder, bank, accelerator, MetricsLog(folder / "metrics.jsonl", accelerator.is_main_process))
-    run.say(f"{config.run.name}: {len(bank)} images of {config.data.name} at {bank.size} px, {config.encoder.name}, {folder}")
+    run.say(
+        f"{config.run.name}: {len(bank)} images of {config.data.name} at {bank.size} px, {config.encoder.name}, {folder}"
+    )
     check_run(run)
-    accelerator.init_trackers(config.run.name)
+    accelerator.init_trackers("tensorboard")
     train_rounds(run)
     results = finish(run, time.monotonic() - began) if accelerator.is_main_process else {}
     accelerator.wait_for_everyone()
@@ -74,7 +73,7 @@ def finish(run: Run, seconds: float) -> dict:
     """Evaluate, export, write results.json, print the table and where everything is."""
     rows = evaluate_arms(run) if run.config.run.evaluate else {}
     exported = run.folder / "export"
-    export_encoder(run.folder, exported, to="timm")
+    export_encoder(run.encoder(run.result), exported, to="timm", image_size=run.bank.size)
     results = {
         "run": run.config.run.name,
         "seed": run.config.run.seed,
@@ -85,20 +84,23 @@ def finish(run: Run, seconds: float) -> dict:
     }
     save_results(run.folder / "results.json", results)
     if rows:
-        print(format_table(rows))
-    print(f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)\nParts:   {run.folder}/round_*/parts.png")
+        print("\n" + format_table(rows, COLUMNS))
+    print(
+        f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)\nParts:   {run.folder}/round_*/parts.png"
+    )
     print(f"Results: {run.folder / 'results.json'}")
     return results
 
 
 def evaluate_arms(run: Run) -> dict:
     """Each arm's protocols, one file an arm, skipped when it is there; {} where the data set has no labels."""
-    rows = {}
+    rows, banks = {}, None
     for name, weights in run.arms().items():
-        path = run.folder / "evaluation" / f"{name.replace(' ', '_').replace('+', 'and')}.json"
+        path = run.folder / "evaluation" / f"{weights.parent.name}.json"
         if not path.exists():
+            banks = banks or Banks.of(run.config.data, run.bank)
             path.parent.mkdir(exist_ok=True)
-            encoder = run.encoder(weights)
-            write_atomic(path, json.dumps(evaluate_encoder(encoder, run.config.data, run.config.evaluation), indent=1))
+            result = evaluate_encoder(run.encoder(weights), banks, run.config.evaluation)
+            write_atomic(path, json.dumps(result, indent=1))
         rows[name] = json.loads(path.read_text())
-    return rows
+    return rows if any(row["values"] for row in rows.values()) else {}

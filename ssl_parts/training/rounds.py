@@ -22,9 +22,8 @@ from ssl_parts.data.bank import ImageBank
 from ssl_parts.encoders import Encoder, encoder_hash
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import ObjectiveConfig
-from ssl_parts.parts import PartStore, check_points, discover_parts
+from ssl_parts.parts import PartStore, discover_parts, part_stats, store_nmi
 from ssl_parts.parts.palette import contact_sheet, overlay
-from ssl_parts.parts.stats import store_statistics
 from ssl_parts.training.checkpoint import save_tensors, write_atomic
 from ssl_parts.training.config import TrainConfig
 from ssl_parts.training.monitor import MetricsLog
@@ -91,8 +90,7 @@ def check_run(run: Run) -> None:
     steps_of(1, len(run.bank), run.train)
     if run.train.batch % run.accelerator.num_processes:
         raise ConfigError(f"train.batch={run.train.batch} does not divide by {run.accelerator.num_processes} processes")
-    encoder = run.encoder(None)
-    check_points(encoder, run.bank.size, run.config.parts)
+    run.encoder(None)(torch.zeros(1, 3, run.config.views.size, run.config.views.size, device=run.accelerator.device))
 
 
 def train_rounds(run: Run) -> None:
@@ -159,7 +157,7 @@ def discover(run: Run, number: int, start: Path) -> PartStore:
     done = folder / "parts.json"
     if accelerator.is_main_process and not done.exists():
         before = PartStore.open(run.round_folder(number - 1) / "parts") if number else None
-        statistics = store_statistics(store, before)
+        statistics = part_stats(store).as_dict() | ({} if before is None else {"nmi_before": store_nmi(before, store)})
         run.metrics.write(phase=f"parts {number}", **statistics)
         draw_parts(run, store, folder / "parts.png")
         write_atomic(done, json.dumps(statistics, indent=1))

@@ -70,7 +70,9 @@ def commit() -> str | None:
     here = Path(__file__).resolve().parent
     try:
         asked = [["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"]]
-        head, changes = (subprocess.run(c, cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout for c in asked)
+        head, changes = (
+            subprocess.run(c, cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout for c in asked
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return head.strip() + ("+" if changes.strip() else "")

@@ -13,16 +13,17 @@ def make_teacher(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """teacher = momentum * teacher + (1 - momentum) * student, parameters only, in a few fused calls.
-
-    Buffers (batch-norm statistics) are the teacher's own: it normalises the batches it sees itself.
-    """
+    """teacher = momentum * teacher + (1 - momentum) * student, in a few fused calls; buffers are copied."""
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    for mine, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
+        mine.copy_(theirs)
 
 
 @torch.no_grad()
-def interpolate(initial: dict[str, torch.Tensor], trained: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
-    """(1 - share) * initial + share * trained for floating tensors, the trained ones otherwise (WiSE-FT, arXiv 2109.01903)."""
+def interpolate(
+    initial: dict[str, torch.Tensor], trained: dict[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
+    """(1 - share) * initial + share * trained where floating, else the trained (WiSE-FT, arXiv 2109.01903)."""
     mixed = {}
     for name, value in trained.items():
         floating = value.is_floating_point()

@@ -1,7 +1,7 @@
 """Crops and flips as one affine grid that samples image and part ids alike.
 
-A view is described by theta (2x3), which takes normalised output coordinates (x, y in [-1, 1], corners at pixel edges) to
-normalised input coordinates. One theta serves the image (bicubic), its ids (nearest) and, inverted, the way back.
+A view is described by theta (2x3), which takes normalised output coordinates (x, y in [-1, 1], corners at pixel
+edges) to normalised input coordinates. One theta serves the image (bicubic), its ids (nearest) and, inverted, the way back.
 
 Shapes: N views, C channels, SxS output.
 """
@@ -84,7 +84,11 @@ def sample_ids(ids_Nhw: Tensor, theta_N23: Tensor, size: int) -> Tensor:
     """The same views of integer ids, nearest neighbour, long (N,size,size). ids_Nhw may have any grid of its own."""
     grid = F.affine_grid(theta_N23.float(), [len(theta_N23), 1, size, size], align_corners=False)
     ids = F.grid_sample(
-        ids_Nhw.unsqueeze(1).float(), grid.to(ids_Nhw.device), mode="nearest", padding_mode="border", align_corners=False
+        ids_Nhw.unsqueeze(1).float(),
+        grid.to(ids_Nhw.device),
+        mode="nearest",
+        padding_mode="border",
+        align_corners=False,
     )
     return ids.squeeze(1).long()
 

@@ -1,7 +1,7 @@
 """Colour, blur and solarisation of a batch on its own device, each image with its own numbers (METHODS §1.5; kornia).
 
 The numbers are drawn on the CPU for the global batch, so a rank can take its share and one process with 2B images sees
-what two with B see. Images are float RGB in [0, 1]: solarisation inverts what is above 0.5 of 1, not of 255 (METHODS §1.8).
+what two with B see. Images are float RGB in [0, 1]: solarisation inverts what is above 0.5 of 1 (METHODS §1.8).
 """
 
 from dataclasses import dataclass, field
@@ -84,7 +84,7 @@ def draw_photometry(n: int, view: int, config: PhotometricConfig, generator: tor
 
 
 def apply_photometry(images_NCHW: Tensor, p: Photometry) -> Tensor:
-    """Jitter, greyscale, blur, solarise, in this order. The masks live on the CPU: choosing rows never waits for the device."""
+    """Jitter, greyscale, blur, solarise, in this order. Masks live on the CPU: choosing rows waits for no device."""
     images_NCHW = _on_rows(images_NCHW, p, p.jittered, _jitter)
     images_NCHW = _on_rows(images_NCHW, p, p.grey, _grey)
     images_NCHW = _on_rows(images_NCHW, p, p.blurred, _blur)

@@ -58,7 +58,7 @@ def test_a_full_disk_leaves_the_earlier_ones(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(TrainingError, match="step 10 could not be written.*No space left"):
+    with pytest.raises(TrainingError, match=r"step 10 could not be written.*No space left"):
         save(tmp_path, 10)
     assert load_checkpoint(tmp_path).step == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last", "step_000005"]

@@ -31,7 +31,9 @@ def test_a_crop_on_pixel_edges_is_the_slice_and_ids_move_with_it():
 
 def test_enlarging_a_crop_is_torchvisions_resized_crop():
     image = torch.rand(1, 3, 16, 16)
-    expected = TF.resized_crop(image, 4, 2, 8, 8, [16, 16], interpolation=TF.InterpolationMode.BILINEAR, antialias=False)
+    expected = TF.resized_crop(
+        image, 4, 2, 8, 8, [16, 16], interpolation=TF.InterpolationMode.BILINEAR, antialias=False
+    )
     ours = sample_images(image, crop(0.5, 0.5, (2 + 4) / 8 - 1, (4 + 4) / 8 - 1), 16, "bilinear")
     inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))  # torchvision clamps at the crop's own border
     torch.testing.assert_close(ours[inner], expected[inner], atol=1e-5, rtol=1e-4)
@@ -41,7 +43,9 @@ def test_the_distribution_is_torchvisions():
     theta = random_crops(20_000, CropConfig(), torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     image = torch.zeros(3, 1000, 1000)
-    boxes = torch.tensor([RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(5_000)]) / 1000
+    boxes = (
+        torch.tensor([RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(5_000)]) / 1000
+    )
     ours_h, ours_w = theta[:, 1, 1], theta[:, 0, 0].abs()
     for ours, theirs in ((ours_h, boxes[:, 2]), (ours_w, boxes[:, 3])):
         quantiles = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
