@@ -117,23 +117,30 @@ def require_complete(name: str, census: Census, allow_partial: bool) -> None:
     )
 
 
-def read_rows(path: Path, columns: int) -> list[list[str]]:
-    """Lines of a text list, cut at spaces into `columns` fields (the last keeps its spaces); empty lines are skipped.
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text list without surrounding space; empty ones are left out.
 
     Raises:
-        DataError: unreadable file, or a line with fewer fields.
+        DataError: unreadable file.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError as error:
         raise DataError(f"{path}: cannot read this list ({error.strerror or error})") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_rows(path: Path, columns: int) -> list[list[str]]:
+    """Lines of a text list, cut at spaces into `columns` fields; the last keeps its spaces.
+
+    Raises:
+        DataError: unreadable file, or a line with fewer fields.
+    """
     rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        fields = line.strip().split(maxsplit=columns - 1)
+    for number, line in enumerate(read_lines(path), start=1):
+        fields = line.split(maxsplit=columns - 1)
         if len(fields) != columns:
-            raise DataError(f"{path}, line {number}: {line.strip()[:80]!r} has {len(fields)} fields, not {columns}")
+            raise DataError(f"{path}, line {number}: {line[:80]!r} has {len(fields)} fields, not {columns}")
         rows.append(fields)
     return rows
 

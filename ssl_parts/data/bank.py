@@ -28,7 +28,7 @@ SHOWN = 5  # names of bad images in a message
 class Cache(Enum):
     memory = "memory"  # in this process, filled on first use
     disk = "disk"  # memory-mapped, shared by processes, kept between runs
-    off = "off"  # decoded whenever it is read
+    none = "none"  # decoded whenever it is read
 
 
 class ImageBank:
@@ -74,7 +74,7 @@ class ImageBank:
         Raises:
             DataError: a position outside the bank, an image that cannot be decoded (with its path).
         """
-        rows = self.rows[self._positions(indices)]
+        rows = self.rows[self.positions(indices)]
         out = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
         pixels = out.numpy()
         if self._pixels is None:
@@ -92,11 +92,11 @@ class ImageBank:
         Raises:
             DataError: as `images`; a mask of another size than its image.
         """
-        return fit_sample(self.dataset[int(self.rows[self._positions([i])[0]])], self.size, self.fit)
+        return fit_sample(self.dataset[int(self.rows[self.positions([i])[0]])], self.size, self.fit)
 
     def subset(self, positions: Sequence[int] | np.ndarray) -> "ImageBank":
         """A bank over these positions that shares this one's cache."""
-        chosen = self._positions(positions)
+        chosen = self.positions(positions)
         if len(chosen) == 0:
             raise DataError(f"{self.dataset.name} ({self.dataset.split}): no image is left")
         other = object.__new__(ImageBank)
@@ -113,7 +113,7 @@ class ImageBank:
     ) -> "ImageBank":
         """Look at every image before time is spent on any, and fill the cache on the way.
 
-        With cache="off" only suspicious files are decoded (no end marker, no header); with a cache all are. Processes
+        With cache="none" only suspicious files are decoded (no end marker, no header); with a cache all are. Processes
         that share a disk cache share the work when each begins at another `start`.
 
         Args:
@@ -171,7 +171,12 @@ class ImageBank:
     def _square(self, row: int) -> np.ndarray:
         return fit_image(self._decode(int(row)), self.size, self.fit).numpy()
 
-    def _positions(self, indices: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
+    def positions(self, indices: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
+        """Indices as int64 (n,), checked.
+
+        Raises:
+            DataError: one outside the bank.
+        """
         positions = np.asarray(indices, dtype=np.int64).reshape(-1)
         if len(positions) and not (positions.min() >= 0 and positions.max() < len(self)):
             raise DataError(
@@ -198,7 +203,7 @@ def _make_cache(
     name = cache.value if isinstance(cache, Cache) else cache
     if name not in Cache.__members__:
         raise ConfigError(f"data.cache={name!r} is unknown; choose one of {', '.join(Cache.__members__)}")
-    if name == "off":
+    if name == "none":
         return None
     if name == "memory":
         return MemoryPixels(len(dataset), size)

@@ -43,7 +43,7 @@ class MemoryPixels:
         if free is not None and needed > 0.9 * free:
             raise DataError(
                 f"{n} images of {size} x {size} need {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are "
-                "free; use data.cache=disk, data.cache=off or a smaller data.size"
+                "free; use data.cache=disk, data.cache=none or a smaller data.size"
             )
         self.array = np.empty((n, 3, size, size), dtype=np.uint8)
         self._done = np.zeros(n, dtype=bool)

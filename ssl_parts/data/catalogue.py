@@ -16,7 +16,22 @@ from ssl_parts.errors import ConfigError
 SETS = {
     "synthetic_birds": "ssl_parts.data.synthetic_birds:SyntheticBirds",
     "folder": "ssl_parts.data.folder:Folder",
+    "part_folder": "ssl_parts.data.part_folder:PartFolder",
+    "coco_parts": "ssl_parts.data.coco_parts:CocoParts",
+    "shards": "ssl_parts.data.shards:Shards",
     "cub": "ssl_parts.data.cub:CUB",
+    "nabirds": "ssl_parts.data.nabirds:NABirds",
+    "pascub": "ssl_parts.data.pascub:PasCUB",
+    "aircraft": "ssl_parts.data.aircraft:Aircraft",
+    "oid_aircraft": "ssl_parts.data.oid_aircraft:OIDAircraft",
+    "cars": "ssl_parts.data.cars:Cars",
+    "carparts": "ssl_parts.data.part_folder:CarParts",
+    "dogs": "ssl_parts.data.dogs:Dogs",
+    "pets": "ssl_parts.data.pets:Pets",
+    "flowers102": "ssl_parts.data.flowers102:Flowers102",
+    "inat": "ssl_parts.data.inat:INat",
+    "part_imagenet": "ssl_parts.data.part_imagenet:PartImageNet",
+    "celeba_mask": "ssl_parts.data.celeba_mask:CelebAMask",
 }
 
 
@@ -78,6 +93,9 @@ class DataConfig:
     species: int | None = None  # synthetic_birds: number of classes
     test_share: float | None = None  # folder: share of each class that is cut off as test
     labelled: bool | None = None  # folder: false ignores class folders
+    level: str | None = None  # aircraft: variant, family or manufacturer
+    crop: bool | None = None  # pascub: false keeps images whole
+    version: str | None = None  # inat: 2021, 2021_mini, 2019, 2018 or 2017
     # --- changes speed only
     cache: Cache = Cache.memory  # where resized images are kept
     cache_dir: str | None = None  # of cache=disk; null: `cache/` beside the run
@@ -110,16 +128,6 @@ class DataConfig:
         split = split or self.split
         return build_dataset(self.name, self.root, split, **self._options(split))
 
-    def bank(self, split: str | None = None, cache_dir: str | Path | None = None, **fill: Any) -> ImageBank:
-        """The data set as an `ImageBank`, every image looked at, bad ones treated as `on_bad_image` says.
-
-        Args:
-            cache_dir: of cache=disk where the configuration names none.
-            fill: of `ImageBank.fill`: workers, progress, start.
-        """
-        bank = ImageBank(self.build(split), self.size, self.fit, self.cache, self.cache_dir or cache_dir)
-        return bank.fill(self.on_bad_image.value, **fill)
-
     def _options(self, split: str) -> dict[str, Any]:
         """Options for the class of this set.
 
@@ -140,8 +148,25 @@ class DataConfig:
         return given | {key: value for key, value in always.items() if key in known}
 
 
+def build_bank(
+    config: DataConfig, split: str | None = None, cache_dir: str | Path | None = None, **fill: Any
+) -> ImageBank:
+    """The configured data set as an `ImageBank`; every image is looked at, bad ones treated as `on_bad_image` says.
+
+    Args:
+        split: the one that is trained on by default.
+        cache_dir: of cache=disk where the configuration names none.
+        fill: of `ImageBank.fill`: workers, progress, start.
+
+    Raises:
+        ConfigError, DataError: as `build_dataset`, `ImageBank` and `ImageBank.fill`.
+    """
+    bank = ImageBank(config.build(split), config.size, config.fit, config.cache, config.cache_dir or cache_dir)
+    return bank.fill(config.on_bad_image.value, **fill)
+
+
 SPLITS = ("train", "fit", "val", "trainval", "test")
-OF_SOME_SETS = ("images", "test_images", "species", "test_share", "labelled")
+OF_SOME_SETS = ("images", "test_images", "species", "test_share", "labelled", "level", "crop", "version")
 
 
 def _near(word: str, known: Any) -> str:

@@ -12,17 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_parts.data.archive import Census, Published, find_root, missing_files, read_rows, read_table, require_complete
+from ssl_parts.data.archive import Published, find_root, read_rows, read_table
 from ssl_parts.data.decode import decode_mask
-from ssl_parts.data.image_files import ImageFiles
-from ssl_parts.data.splits import choose_split
+from ssl_parts.data.image_files import ListedImages, Listing
 from ssl_parts.errors import DataError
 
-PUBLISHED = Published(images=11_788, classes=200, splits={"train": 5_994, "test": 5_794})
 LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt", "images")
 
 
-class CUB(ImageFiles):
+class CUB(ListedImages):
     """CUB-200-2011; a `PartsDataset` with species, boxes, 15 keypoints, and the bird's mask where it is there.
 
     Args:
@@ -36,71 +34,64 @@ class CUB(ImageFiles):
     """
 
     name = "cub"
+    published = Published(images=11_788, classes=200, splits={"train": 5_994, "test": 5_794})
+    inner: tuple[str, ...] = ("CUB_200_2011",)
+    all_classes = True  # a class of classes.txt without images keeps its number
 
     def __init__(
         self, root: str | Path | None, split: str = "train", allow_partial: bool = False, seed: int = 0
     ) -> None:
-        root = find_root(self.name, root, LISTS, ("CUB_200_2011",))
-        images = {key: path for key, path in read_rows(root / "images.txt", 2)}
-        labels = _column(root / "image_class_labels.txt", images)
-        is_train = _column(root / "train_test_split.txt", images)
-        missing = set(missing_files(root / "images", images.values()))
-        require_complete(self.name, Census(root, len(images), sorted(missing), PUBLISHED), allow_partial)
-
-        class_ids = [row[0] for row in read_rows(root / "classes.txt", 2)]
-        number = {int(key): i for i, key in enumerate(class_ids)}
-        keys = [key for key, path in images.items() if path not in missing]
-        paths = [images[key] for key in keys]
-        try:
-            label_N = np.array([number[labels[key]] for key in keys], dtype=np.int64)
-        except KeyError as error:
-            raise DataError(
-                f"{root}/image_class_labels.txt names class {error}, which classes.txt does not have"
-            ) from None
-        train_N = np.array([is_train[key] == 1 for key in keys], dtype=bool)
-        official = {"train": np.flatnonzero(train_N), "test": np.flatnonzero(~train_N)}
-        rows = choose_split(self.name, split, official, label_N, paths, seed)
-
-        super().__init__(
-            split,
-            root / "images",
-            [paths[i] for i in rows],
-            label_N[rows],
-            [row[1] for row in read_rows(root / "classes.txt", 2)],
-            Census(root, len(images), sorted(missing), PUBLISHED),
-        )
-        self._keys = [keys[i] for i in rows]
-        self._boxes = (
-            read_table(root / "bounding_boxes.txt", 5, float) if (root / "bounding_boxes.txt").exists() else {}
-        )
-        self._read_keypoints(root / "parts")
+        root = find_root(self.name, root, LISTS, self.inner)
+        super().__init__(self._list(root), self.published, split, allow_partial, seed)
+        self._keypoints = self._read_keypoints(root / "parts")
         self._masks = next((p for p in (root / "segmentations", root.parent / "segmentations") if p.is_dir()), None)
         self.part_names = ["bird"] if self._masks is not None else []
 
-    def _read_keypoints(self, folder: Path) -> None:
-        self._keypoints: dict[str, np.ndarray] = {}
+    def _list(self, root: Path) -> Listing:
+        images = {key: path for key, path in read_rows(root / "images.txt", 2)}
+        labels = _column(root / "image_class_labels.txt", images)
+        is_train = _column(root / "train_test_split.txt", images)
+        names = {int(key): name for key, name in read_rows(root / "classes.txt", 2)}
+        used = set(labels.values())
+        if not used <= set(names):
+            lacking = min(used - set(names))
+            raise DataError(f"{root}/image_class_labels.txt names class {lacking}, which classes.txt does not have")
+        number = {key: i for i, key in enumerate(names if self.all_classes else sorted(used))}
+        keys, file = list(images), root / "bounding_boxes.txt"
+        rows = read_table(file, 5, float) if file.exists() else {}
+        boxes = np.array([rows.get(key, [np.nan] * 4) for key in keys], dtype=np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return Listing(
+            root=root / "images",
+            paths=list(images.values()),
+            labels=[number[labels[key]] for key in keys],
+            splits=["train" if is_train[key] == 1 else "test" for key in keys],
+            classes=[names[key] for key in number],
+            keys=keys,
+            boxes=boxes,
+        )
+
+    def _read_keypoints(self, folder: Path) -> dict[str, np.ndarray]:
+        """Image key → float32 (P, 3); also sets `keypoint_names`."""
         if not (folder / "part_locs.txt").exists():
-            return
+            return {}
         names = read_table(folder / "parts.txt", 2)
-        self.keypoint_names = [names[key][0] for key in sorted(names, key=int)]
         place = {key: i for i, key in enumerate(sorted(names, key=int))}
-        wanted = set(self._keys)
+        self.keypoint_names = [names[key][0] for key in place]
+        wanted, known = set(self.keys), {}
         for image, part, x, y, visible in read_rows(folder / "part_locs.txt", 5):
             if image in wanted:
-                points = self._keypoints.setdefault(image, np.zeros((len(place), 3), dtype=np.float32))
+                points = known.setdefault(image, np.zeros((len(place), 3), dtype=np.float32))
                 try:
                     points[place[part]] = float(x), float(y), float(visible)
                 except (KeyError, ValueError) as error:
-                    raise DataError(f"{folder}/part_locs.txt, image {image} part {part}: {error}") from error
+                    raise DataError(f"{folder}/part_locs.txt, image {image}, part {part}: {error}") from error
+        return known
 
     def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
-        key = self._keys[i]
-        known: dict[str, object] = {}
-        if key in self._boxes:
-            x, y, w, h = self._boxes[key]
-            known["box"] = (x, y, x + w, y + h)
-        if key in self._keypoints:
-            known["keypoints"] = torch.from_numpy(self._keypoints[key].copy())
+        known: dict[str, object] = {"box": self.box(i, height, width)}
+        if self.keys[i] in self._keypoints:
+            known["keypoints"] = torch.from_numpy(self._keypoints[self.keys[i]].copy())
         if self._masks is not None:
             known["part_mask"] = self._mask(i)
         return known

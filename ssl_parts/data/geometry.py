@@ -82,10 +82,8 @@ class Square:
 
     def mask(self, mask_HW: Tensor) -> Tensor:
         """The nearest source pixel of each pixel's centre; zero in a letterbox. Takes (H, W) and (P, H, W)."""
-        y = self.y0 + ((torch.arange(self.rows) + 0.5) * (self.height / self.rows)).long().clamp_max(self.height - 1)
-        x = self.x0 + ((torch.arange(self.columns) + 0.5) * (self.width / self.columns)).long().clamp_max(
-            self.width - 1
-        )
+        y = self.y0 + _nearest(self.rows, self.height)
+        x = self.x0 + _nearest(self.columns, self.width)
         square = mask_HW.new_zeros(*mask_HW.shape[:-2], self.size, self.size)
         seen = mask_HW[..., y[:, None], x[None, :]]
         square[..., self.top : self.top + self.rows, self.left : self.left + self.columns] = seen
@@ -109,6 +107,19 @@ class Square:
     def _frame(self, like: Tensor) -> tuple[Tensor, Tensor]:
         low = like.new_tensor([self.left, self.top])
         return low, low + like.new_tensor([self.columns, self.rows])
+
+
+def resize_mask(mask_HW: Tensor, height: int, width: int) -> Tensor:
+    """A mask at another size, the nearest id at each pixel's centre."""
+    if mask_HW.shape == (height, width):
+        return mask_HW
+    y, x = _nearest(height, mask_HW.shape[0]), _nearest(width, mask_HW.shape[1])
+    return mask_HW[y[:, None], x[None, :]]
+
+
+def _nearest(target: int, source: int) -> Tensor:
+    """Index (target,) of the source pixel below the centre of each target pixel."""
+    return ((torch.arange(target) + 0.5) * (source / target)).long().clamp_max(source - 1)
 
 
 def fit_image(image_CHW: Tensor, size: int, fit: Fit | str) -> Tensor:

@@ -3,14 +3,17 @@ of each."""
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from ssl_parts.data.archive import Census, inside
+from ssl_parts.data.archive import Census, Published, inside, missing_files, require_complete
 from ssl_parts.data.decode import decode_image
+from ssl_parts.data.flip import left_right_pairs
 from ssl_parts.data.records import Sample
+from ssl_parts.data.splits import choose_split
 
 
 class ImageFiles:
@@ -46,6 +49,16 @@ class ImageFiles:
         self.classes, self.census = list(classes), census
         self.part_names, self.keypoint_names = list(part_names), list(keypoint_names)
 
+    @property
+    def part_pairs(self) -> list[tuple[int, int]]:
+        """Mask ids that change places when an image is mirrored: what is named left and right."""
+        return [(a + 1, b + 1) for a, b in left_right_pairs(self.part_names)]
+
+    @property
+    def keypoint_pairs(self) -> list[tuple[int, int]]:
+        """Keypoints that change places when an image is mirrored."""
+        return left_right_pairs(self.keypoint_names)
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -80,3 +93,51 @@ class ImageFiles:
             state = self.file(i).stat()
             digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
         return digest.hexdigest()
+
+
+@dataclass
+class Listing:
+    """What the lists of an archive say, all splits together; one entry an image."""
+
+    root: Path  # the folder that paths are below
+    paths: list[str]
+    labels: Sequence[int] | np.ndarray
+    splits: Sequence[str] | np.ndarray  # the official split of each
+    classes: list[str]
+    keys: list[str] = field(default_factory=list)  # the archive's own name of each
+    boxes: np.ndarray | None = None  # float (N, 4), x0 y0 x1 y1; NaN where there is none
+
+
+class ListedImages(ImageFiles):
+    """The images of one split of a listing; what is listed and not on disk is reported.
+
+    Raises:
+        ConfigError: an unknown split.
+        DataError: a partial copy that was not allowed, a listed path that leaves root, an empty split.
+    """
+
+    def __init__(
+        self, listing: Listing, published: Published | None, split: str, allow_partial: bool, seed: int = 0
+    ) -> None:
+        missing = missing_files(listing.root, listing.paths)
+        census = Census(listing.root, len(listing.paths), missing, published)
+        require_complete(self.name, census, allow_partial)
+        absent = set(missing)
+        here = np.array([path not in absent for path in listing.paths], dtype=bool)
+        labels, split_N = np.asarray(listing.labels, dtype=np.int64), np.asarray(listing.splits, dtype=object)
+        official = {str(name): np.flatnonzero(here & (split_N == name)) for name in dict.fromkeys(split_N)}
+        official.setdefault("train", np.zeros(0, dtype=np.int64))
+        rows = choose_split(self.name, split, official, labels, listing.paths, seed)
+        super().__init__(split, listing.root, [listing.paths[i] for i in rows], labels[rows], listing.classes, census)
+        self.keys = [listing.keys[i] for i in rows] if listing.keys else self.paths
+        self._boxes = None if listing.boxes is None else listing.boxes[rows]
+
+    def box(self, i: int, height: int, width: int) -> tuple[float, float, float, float] | None:
+        """The box of image i, cut to its frame; None where there is none."""
+        if self._boxes is None or np.isnan(self._boxes[i]).any():
+            return None
+        x0, y0, x1, y1 = np.clip(self._boxes[i], 0, [width, height, width, height]).tolist()
+        return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
+
+    def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
+        return {"box": self.box(i, height, width)}

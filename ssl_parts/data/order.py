@@ -10,12 +10,12 @@ import numpy as np
 
 from ssl_parts.errors import ConfigError
 
-_EPOCH, _CLASSES, _MEMBERS = 0, 1, 2  # what a generator is for
+EPOCH = 0  # what a permutation is of; class_balanced.py has others
 
 
 def epoch_permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     """The order (n,) int64 in which pass number `epoch` would read n images; read-only."""
-    return _permutation((seed, _EPOCH, epoch), n)
+    return permutation((seed, EPOCH, epoch), n)
 
 
 def steps_per_epoch(batch: int, n: int) -> int:
@@ -63,7 +63,8 @@ def rank_slice(batch: int, rank: int, world_size: int) -> slice:
 
 
 @lru_cache(maxsize=4)
-def _permutation(entropy: tuple[int, ...], n: int) -> np.ndarray:
+def permutation(entropy: tuple[int, ...], n: int) -> np.ndarray:
+    """A permutation (n,) int64 that depends on its arguments alone; read-only."""
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy))).permutation(n)
     order.setflags(write=False)
     return order

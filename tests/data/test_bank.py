@@ -31,7 +31,7 @@ def counted(image_folder):
     return Counted(image_folder)
 
 
-@pytest.mark.parametrize("cache", ["memory", "disk", "off"])
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 def test_images_are_the_fitted_files(counted, tmp_path, cache, fit):
     bank = ImageBank(counted, 32, fit, cache, tmp_path / "cache")
@@ -40,7 +40,7 @@ def test_images_are_the_fitted_files(counted, tmp_path, cache, fit):
         for image, i in zip(images, (7, 0, 7)):
             assert torch.equal(image, fit_image(decode_image(counted.root / counted.paths[i]), 32, fit))
     assert torch.equal(bank.sample(7).image, images[0])
-    assert counted.decoded == {"memory": 3, "disk": 3, "off": 7}[cache]
+    assert counted.decoded == {"memory": 3, "disk": 3, "none": 7}[cache]
 
 
 def test_subset_of_rows_and_its_labels(counted):
@@ -105,7 +105,7 @@ def test_damaged_cache_folder_is_named(counted, tmp_path):
         ImageBank(counted, 16, cache="disk", cache_dir=tmp_path / "c")
 
 
-@pytest.mark.parametrize("cache", ["memory", "disk", "off"])
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 def test_a_truncated_file_is_found_before_training(counted, tmp_path, cache):
     for i in (4, 8):
         path = counted.root / counted.paths[i]
@@ -142,7 +142,7 @@ def test_more_memory_than_there_is(counted, monkeypatch):
 def test_bad_settings(counted):
     for arguments, message in (
         ({"size": 4}, r"size=4"),
-        ({"size": 16, "cache": "ram"}, r"cache='ram'.*memory, disk, off"),
+        ({"size": 16, "cache": "ram"}, r"cache='ram'.*memory, disk, none"),
         ({"size": 16, "cache": "disk"}, "cache_dir"),
         ({"size": 16, "fit": "x"}, "fit='x'"),
     ):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from ssl_parts.data import SETS, DataConfig, PartsDataset, build_dataset
+from ssl_parts.data import SETS, DataConfig, PartsDataset, build_bank, build_dataset
 from ssl_parts.data.catalogue import options_of
 from ssl_parts.errors import ConfigError, DataError
 
@@ -56,17 +56,17 @@ def test_check(changes, message):
 def test_build_and_bank(image_folder):
     made = config(name="folder", root=str(image_folder), size=24, fit="pad", test_share=0.25, on_bad_image="skip")
     assert len(made.build()) == 9 and len(made.build("test")) == 3
-    bank = made.bank("test")
+    bank = build_bank(made, "test")
     assert bank.images([0, 1, 2]).shape == (3, 3, 24, 24) and bank.dataset.split == "test"
     path = image_folder / made.build().paths[0]
     path.write_bytes(b"")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert len(made.bank()) == 8
+        assert len(build_bank(made)) == 8
     assert "1 of 9" in str(caught[0].message)
     made.on_bad_image = type(made.on_bad_image).error
     with pytest.raises(DataError, match=path.name):
-        made.bank()
+        build_bank(made)
 
 
 def test_synthetic_birds_options():
@@ -76,6 +76,6 @@ def test_synthetic_birds_options():
     assert sizes == {"train": 20, "fit": 20, "val": 8, "test": 8}
     data = made.build()
     assert isinstance(data, PartsDataset) and len(data.classes) == 4
-    bank = made.bank("test")
+    bank = build_bank(made, "test")
     sample = bank.sample(2)
     assert np.array_equal(bank.images([2])[0].numpy(), sample.image.numpy()) and sample.part_mask.shape == (48, 48)

@@ -48,7 +48,7 @@ def test_errors_reach_the_consumer_with_the_path_and_threads_stop(image_folder, 
     bad = image_folder / bank.paths[0]
     bad.write_bytes(bad.read_bytes()[:200])
     before = threading.active_count()
-    stream = BatchStream(ImageBank(Folder(image_folder), 16, cache="off"), 12)
+    stream = BatchStream(ImageBank(Folder(image_folder), 16, cache="none"), 12)
     with pytest.raises(DataError, match=bad.name):
         next(stream)
     assert threading.active_count() == before
