@@ -36,6 +36,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 def _take_place(work: Path, out: Path) -> None:
     # A folder cannot be replaced in one step: the old one steps aside first and goes when the new one is in place.
     aside = out.with_name(f".{out.name}.{os.getpid()}.old")
+    shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed here
     if out.exists():
         os.replace(out, aside)
     os.replace(work, out)

@@ -78,4 +78,4 @@ def describe_difference(ours: list[float], theirs: list[float]) -> str:
     if len(each) < 2:
         return f"{each[0]:+.1f} (one seed: no spread)"
     test = paired_test(ours, theirs)
-    return f"{sum(each) / len(each):+.1f} ({listed}; paired t-test p = {test.p_value:.2f})"
+    return f"{sum(each) / len(each):+.1f} ({listed}; paired t-test p = {test.p:.2f})"

@@ -1,13 +1,13 @@
 """Watching a run: metrics.jsonl, trackers, collapse, and the things that stop a run with a clear word."""
 
 import json
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ssl_parts.errors import TrainingError
+from ssl_parts.training.checkpoint import write_atomic
 
 
 def rank_me(features_ND: Tensor, eps: float = 1e-7) -> Tensor:
@@ -24,7 +24,7 @@ def feature_std(features_ND: Tensor) -> Tensor:
 
 
 class MetricsLog:
-    """One JSON object a line; `truncate` drops what came after a checkpoint, so a resumed log has no twins."""
+    """metrics.jsonl: one JSON object a line; `rewind` keeps a resumed log free of twins."""
 
     def __init__(self, path: Path, enabled: bool = True) -> None:
         self.path, self.enabled = path, enabled
@@ -35,12 +35,22 @@ class MetricsLog:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}) + "\n")
 
-    def position(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
+    def rewind(self, phase: str, step: int = -1) -> None:
+        """Forget what a killed run logged of this phase after its last checkpoint; -1 forgets all of the phase."""
+        if not self.enabled or not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if not _is_after(line, phase, step)]
+        if len(kept) < len(lines):
+            write_atomic(self.path, "".join(kept))
 
-    def truncate(self, position: int) -> None:
-        if self.enabled and self.path.exists() and self.path.stat().st_size > position:
-            os.truncate(self.path, position)
+
+def _is_after(line: str, phase: str, step: int) -> bool:
+    try:
+        row = json.loads(line)
+    except ValueError:  # a line that was being written when the run was killed
+        return True
+    return row["phase"] == phase and row.get("step", 0) > step
 
 
 class Guard:

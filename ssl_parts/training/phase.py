@@ -208,12 +208,12 @@ class Trainer:
     def restore(self) -> int:
         """Finished steps of the newest whole checkpoint, 0 where there is none; loads it and trims the metrics log."""
         found = load_checkpoint(self.phase.folder / "checkpoints")
+        self.metrics.rewind(self.phase.name, found.step if found else 0)
         if found is None:
             return 0
         self.network.load_state_dict(found.student)
         self.teacher.load_state_dict(found.teacher)
         self.optimizer.load_state_dict(found.optimizer)
-        self.metrics.truncate(found.extra["log_position"])
         return found.step
 
     def save(self, step: int) -> None:
@@ -224,7 +224,7 @@ class Trainer:
                 self.network.state_dict(),
                 self.teacher.state_dict(),
                 self.optimizer.state_dict(),
-                {"phase": self.phase.name, "log_position": self.metrics.position()},
+                {"phase": self.phase.name},
                 keep=self.phase.train.keep_checkpoints,
             )
         self.accelerator.wait_for_everyone()

@@ -12,6 +12,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 
 from evaluation.results import format_table, save_results
 from evaluation.suite import COLUMNS, Banks, evaluate_encoder
+from ssl_parts.data import build_bank
 from ssl_parts.export import export_encoder
 from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.monitor import MetricsLog
@@ -28,7 +29,7 @@ def pretrain(config: "Config") -> dict:
     began = time.monotonic()
     folder = open_run(config, accelerator.is_main_process)
     accelerator.wait_for_everyone()
-    bank = config.data.bank(cache_dir=folder / "cache")
+    bank = build_bank(config.data, cache_dir=folder / "cache")
     run = Run(config, folder, bank, accelerator, MetricsLog(folder / "metrics.jsonl", accelerator.is_main_process))
     run.say(
         f"{config.run.name}: {len(bank)} images of {config.data.name} at {bank.size} px, {config.encoder.name}, {folder}"

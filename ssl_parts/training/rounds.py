@@ -158,6 +158,7 @@ def discover(run: Run, number: int, start: Path) -> PartStore:
     if accelerator.is_main_process and not done.exists():
         before = PartStore.open(run.round_folder(number - 1) / "parts") if number else None
         statistics = part_stats(store).as_dict() | ({} if before is None else {"nmi_before": store_nmi(before, store)})
+        run.metrics.rewind(f"parts {number}")
         run.metrics.write(phase=f"parts {number}", **statistics)
         draw_parts(run, store, folder / "parts.png")
         write_atomic(done, json.dumps(statistics, indent=1))

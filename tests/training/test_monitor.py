@@ -26,13 +26,19 @@ def test_feature_std_is_one_for_a_sphere_and_zero_for_a_point():
 
 def test_the_log_forgets_what_came_after_a_checkpoint(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
-    log.write(step=1, loss=2.0)
-    position = log.position()
-    log.write(step=2, loss=1.0)
-    log.truncate(position)
-    log.write(step=2, loss=1.5)
+    log.write(phase="base", step=9, loss=3.0)
+    log.write(phase="round 0", step=1, loss=2.0)
+    log.write(phase="round 0", step=2, loss=1.0)
+    with open(log.path, "a") as file:
+        file.write('{"phase": "round 0", "st')
+    log.rewind("round 0", 1)
+    log.write(phase="round 0", step=2, loss=1.5)
     lines = [json.loads(line) for line in log.path.read_text().splitlines()]
-    assert lines == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}]
+    assert [(row["phase"], row["step"], row["loss"]) for row in lines] == [
+        ("base", 9, 3.0),
+        ("round 0", 1, 2.0),
+        ("round 0", 2, 1.5),
+    ]
 
 
 def test_guard_names_the_first_bad_step_and_stops_without_shared_parts():
