@@ -29,8 +29,8 @@ class PartScores:
     keypoint_nmi, keypoint_ari: part id at each visible keypoint against the keypoint's id, all images pooled.
     pixel_nmi, pixel_ari: every pixel against the true part masks, background included. foreground_*: pixels on the true
     object only. image_nmi: NMI within each image's object, averaged. keypoint_error: see `keypoint_error`.
-    foreground_iou: with the true object, mean over images. corloc: share of images where the box around the foreground's
-    largest piece and the true box have an IoU of at least 0.5. box_iou: mean of those IoUs.
+    foreground_iou: with the true object, mean over images. corloc: share of images where the box around the largest
+    piece of the foreground and the true box have an IoU of at least 0.5. box_iou: mean of those IoUs.
     """
 
     keypoint_nmi: float | None = None

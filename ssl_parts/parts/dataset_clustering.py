@@ -49,11 +49,19 @@ class DatasetClustering:
 
     def assign(self, batch: Batch, source: FeatureSource, mask_BN: Tensor | None) -> Tensor:
         """Part ids (B, N), long: 0..K-1 with the same meaning in all images, and -1 outside the mask."""
-        points_BND = append_place(source.appearance(batch), source.place_weight)
-        if not bool(torch.isfinite(points_BND.sum())):
-            broken = [n for n, p in zip(batch.names, points_BND) if not bool(torch.isfinite(p.sum()))]
+        centroids_KD = self.centroids_KD.to(source.device)
+        # Nearest means least ||c||^2 - 2 c.(x - mean), with or without unit length: only the products c.x are needed,
+        # and those come from the small maps.
+        wide = centroids_KD.shape[1] - (2 if source.place_weight else 0)
+        products_BNK = source.appearance(batch, centroids_KD[:, :wide].T)
+        if source.place_weight:
+            place_BN2 = append_place(products_BNK[..., :0], source.place_weight)
+            products_BNK = products_BNK + place_BN2 @ centroids_KD[:, wide:].T
+        if not bool(torch.isfinite(products_BNK.sum())):
+            broken = [n for n, p in zip(batch.names, products_BNK) if not bool(torch.isfinite(p.sum()))]
             raise PartDiscoveryError(f"non-finite features in {broken[0]}; check the encoder's weights and precision")
-        ids_BN = nearest(self._prepare(points_BND, self.mean_D.to(points_BND)), self.centroids_KD.to(points_BND))
+        offsets_K = centroids_KD.square().sum(1) + 2 * centroids_KD @ self.mean_D.to(source.device)
+        ids_BN = (offsets_K - 2 * products_BNK).argmin(-1)
         return ids_BN if mask_BN is None else torch.where(mask_BN, ids_BN, -1)
 
     def _prepare(self, points: Tensor, mean_D: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from ssl_parts.parts.store import PartStore, StoreInfo, fingerprint
 
 METHODS = {"per_image": PerImage, "dataset": DatasetClustering}
 SPEED_ONLY = ("batch",)
+FIT = "fit.pt"
 
 
 def discover_parts(
@@ -43,6 +44,7 @@ def discover_parts(
     world_size: int = 1,
     progress: Callable[[int], None] | None = None,
     provenance: dict[str, Any] | None = None,
+    fitted: PartStore | None = None,
 ) -> PartStore:
     """Find the parts of every image.
 
@@ -53,6 +55,8 @@ def discover_parts(
         rank, world_size: this process does its own block of images; the store is complete when all are done.
         progress: called with the number of images after each batch.
         provenance: kept in the store beside the encoder's hash, the configuration and the images' fingerprint.
+        fitted: a store of other images; what was learned there (foreground, centroids, bases) is used instead of
+            learning from these images, so that ids of data-set scope mean the same in both.
 
     Raises:
         ConfigError: a configuration that cannot work. PartDiscoveryError: too few points or non-finite features (with
@@ -69,7 +73,7 @@ def discover_parts(
     todo = np.intersect1d(store.pending(), shard(len(images), rank, world_size))
     if len(todo):
         with _evaluating(encoder), torch.inference_mode():
-            _fit(source, method, foreground, store.path)
+            store.fit = _fit(source, method, foreground, store.path, fitted)
             _discover(source, method, foreground, store, todo, progress or (lambda count: None))
     return store
 
@@ -120,19 +124,34 @@ def _read_ahead(images: Images, groups: list[np.ndarray]) -> Iterator[tuple[np.n
             yield group, current
 
 
-def _fit(source: FeatureSource, method: Any, foreground: Foreground, folder: Path | None) -> None:
+def _fit(
+    source: FeatureSource, method: Any, foreground: Foreground, folder: Path | None, fitted: PartStore | None
+) -> dict:
     """Learn from samples, or read what an earlier run or another process has learned."""
-    kept = None if folder is None else folder / "fit.pt"
-    if kept is None or not kept.exists():
+    kept = None if folder is None else folder / FIT
+    if fitted is not None:
+        state = _fit_of(fitted)
+    elif kept is None or not kept.exists():
         state = {"foreground": foreground.fit(source)}
         foreground.load(state["foreground"])
         state["method"] = method.fit(source, foreground)
-        if kept is not None:
-            _keep_first(state, kept)
     if kept is not None:
+        if not kept.exists():
+            _keep_first(state, kept)
         state = torch.load(kept, map_location="cpu", weights_only=True)
     foreground.load(state["foreground"])
     method.load(state["method"])
+    return state
+
+
+def _fit_of(store: PartStore) -> dict:
+    if store.fit is not None:
+        return store.fit
+    if store.path is None or not (store.path / FIT).exists():
+        raise PartDiscoveryError(
+            f"{store.path or 'the part store given as fitted'} has no {FIT} to use on other images"
+        )
+    return torch.load(store.path / FIT, map_location="cpu", weights_only=True)
 
 
 def _keep_first(state: dict, path: Path) -> None:

@@ -96,9 +96,10 @@ class FeatureSource:
         """How much (x, y) counts beside the appearance."""
         return self.config.position or float(self.config.features == "colour_xy")
 
-    def foreground_points(self, batch: Batch) -> Tensor:
-        """Points (B, S*S, D) on the grid on which foreground is decided."""
-        return hypercolumn({s: batch.maps[s] for s in self.foreground_stages}, self.config.foreground.size)
+    def foreground_points(self, batch: Batch, basis_Dd: Tensor | None = None) -> Tensor:
+        """Points (B, S*S, D) on the grid on which foreground is decided, or their projection onto these directions."""
+        maps, size = {stage: batch.maps[stage] for stage in self.foreground_stages}, self.config.foreground.size
+        return hypercolumn(maps, size) if basis_Dd is None else projected_hypercolumn(maps, size, basis_Dd)
 
     def sample_rows(self, count: int, salt: int) -> np.ndarray:
         """A seeded choice of `count` images, ascending; the same on every rank."""
@@ -126,17 +127,29 @@ def sampled_cells(seeds_B: Tensor, total: int, count: int) -> Tensor:
 
 
 def point_stages(encoder: Encoder | None, config: PartsConfig) -> tuple[str, ...]:
-    """Stages of the hypercolumn: the configured ones, or all but the coarsest of a CNN, or the last of a ViT."""
+    """Stages of the points to cluster: the configured ones, or the default of the method.
+
+    per_image: all but the coarsest of a CNN, as METHODS §1.2; dataset: the deepest that still resolves parts, because
+    edges and colours of the finer ones say nothing about which part this is; a ViT's last block for both.
+    """
     if config.features != "encoder":
         return (COLOUR,)
     if encoder is None:
         raise ConfigError("parts.features=encoder needs an encoder; use colour or colour_xy without one")
     if config.stages:
         return encoder.check_stages(config.stages)
-    strides = [encoder.strides[s] for s in encoder.stages]
-    if len(set(strides)) == 1 or len(encoder.stages) == 1:
+    if len(encoder.stages) == 1 or encoder.stages[0].startswith("block"):
         return (encoder.last_stage,)
-    return tuple(encoder.stages[:-1])
+    return tuple(encoder.stages[:-1]) if config.method == "per_image" else (part_stage(encoder),)
+
+
+def part_stage(encoder: Encoder) -> str:
+    """The deepest stage of a CNN before the last whose stride is at most 16, or the one before the last.
+
+    Stride 16 at 224 px is 14 x 14 cells: on cub10 such a map alone names keypoints better than any set of maps.
+    """
+    fine = [stage for stage in encoder.stages[:-1] if encoder.strides[stage] <= 16]
+    return fine[-1] if fine else encoder.stages[-2]
 
 
 def foreground_stages(encoder: Encoder | None, config: PartsConfig) -> tuple[str, ...]:

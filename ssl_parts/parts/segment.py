@@ -58,11 +58,13 @@ class Foreground:
 
     def scores(self, batch: Batch, source: FeatureSource) -> Tensor:
         """Scores (B, S*S) on the decision grid, positive on the foreground."""
-        points_BND = source.foreground_points(batch)
         if self.method == "votes":
-            scores_BN = self.votes.scores(points_BND, self.config.position)
-            points_BND = self.votes.reduce(points_BND)
-        elif self.method == "spectral":
+            basis_Dd, mean_D = (x.to(source.device) for x in (self.votes.basis_Dd, self.votes.mean_D))
+            reduced_BNd = source.foreground_points(batch, basis_Dd) - mean_D @ basis_Dd
+            scores_BN = self.votes.scores(reduced_BNd, self.config.position)
+            return smooth(scores_BN, reduced_BNd, self.config.smoothing)
+        points_BND = source.foreground_points(batch)
+        if self.method == "spectral":
             scores_BN = spectral_scores(points_BND, self.config.affinity)
         else:
             scores_BN = component_scores(points_BND)

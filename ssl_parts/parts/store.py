@@ -62,6 +62,7 @@ class PartStore:
         info.check()
         self.info = info
         self.path: Path | None = None
+        self.fit: dict[str, Any] | None = None  # what discovery learned, where this process did it
         self._ids = np.zeros((info.count, info.size, info.size), np.uint8) if ids is None else ids
         self._done = np.zeros(info.count, bool) if done is None else done
 

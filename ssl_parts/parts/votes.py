@@ -38,17 +38,16 @@ class VoteModel:
     log_odds: list[Tensor]  # each (C,)
     place_N: Tensor
 
-    def scores(self, points_BND: Tensor, position: float) -> Tensor:
-        """Log-odds (B, N) of foreground: mean over the clusterings, plus `position` times those of the place."""
-        reduced_BNd = self.reduce(points_BND)
-        score_BN = position * self.place_N.to(points_BND).expand(points_BND.shape[:2])
-        for centroids_Cd, log_odds_C in zip(self.centroids, self.log_odds):
-            nearest_BN = _nearest(reduced_BNd, centroids_Cd.to(points_BND))
-            score_BN = score_BN + log_odds_C.to(points_BND)[nearest_BN] / len(self.centroids)
-        return score_BN
+    def scores(self, reduced_BNd: Tensor, position: float) -> Tensor:
+        """Log-odds (B, N) of foreground: mean over the clusterings, plus `position` times those of the place.
 
-    def reduce(self, points_BND: Tensor) -> Tensor:
-        return (points_BND - self.mean_D.to(points_BND)) @ self.basis_Dd.to(points_BND)
+        reduced_BNd: `(points - mean_D) @ basis_Dd`.
+        """
+        score_BN = position * self.place_N.to(reduced_BNd).expand(reduced_BNd.shape[:2])
+        for centroids_Cd, log_odds_C in zip(self.centroids, self.log_odds):
+            nearest_BN = _nearest(reduced_BNd, centroids_Cd.to(reduced_BNd))
+            score_BN = score_BN + log_odds_C.to(reduced_BNd)[nearest_BN] / len(self.centroids)
+        return score_BN
 
     def state(self) -> dict[str, Tensor | list[Tensor]]:
         return {key: getattr(self, key) for key in ("mean_D", "basis_Dd", "centroids", "log_odds", "place_N")}

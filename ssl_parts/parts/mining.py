@@ -1,0 +1,173 @@
+"""Unsupervised part mining (UPM, arXiv 1902.09941, with the mining rule of arXiv 1902.09968; METHODS §5): positions of
+a feature map that many channels light up together are the object. No label or box is used.
+
+Shapes: B images, D channels (transactions), N = H*W positions (items), P parts.
+Boxes are x0 y0 x1 y1 as shares of the image.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_parts.errors import PartDiscoveryError
+from ssl_parts.parts.kmeans import kmeans
+
+CHUNK_VALUES = 2**26  # of the co-occurrence matrices that are held at once
+
+
+@dataclass(frozen=True)
+class MinedObject:
+    """What `mine_object` found in a batch.
+
+    boxes_B4: box of the object, the whole image where nothing was found. support_BHW: in [0,1], share of the channels
+    that light a position up together with its most frequent partner, 0 where no pair is frequent. object_BHW: bool, the
+    largest connected component. found_B: bool.
+    """
+
+    boxes_B4: Tensor
+    support_BHW: Tensor
+    object_BHW: Tensor
+    found_B: Tensor
+
+
+@torch.no_grad()
+def mine_object(map_BDHW: Tensor, support: float = 0.1) -> MinedObject:
+    """Find the object of each image in the feature map of a pretrained encoder.
+
+    A channel is a transaction; its items are the positions above the mean of the map's positive activations. A pair of
+    positions is frequent when at least `support` of the channels hold both, counted exactly by X^T X. A position's
+    support is that of its most frequent pair; positions above the mean support of the frequent ones make up the object,
+    of which the largest 8-connected component is kept.
+
+    Args:
+        map_BDHW: float, also (D,H,W) of one image. support: share of channels in (0,1].
+
+    Raises:
+        PartDiscoveryError: a support outside (0,1], a map of another shape or with NaN or infinity.
+    """
+    map_BDHW = map_BDHW[None] if map_BDHW.ndim == 3 else map_BDHW
+    _check(map_BDHW, support)
+    B, D, H, W = map_BDHW.shape
+    size = max(1, CHUNK_VALUES // (H * W) ** 2)
+    counts_BN = torch.cat([frequent_pairs(items_of(part), support * D) for part in map_BDHW.split(size)])
+    support_BN = counts_BN / D
+    frequent_BN = support_BN > 0
+    mean_B1 = support_BN.sum(1, keepdim=True) / frequent_BN.sum(1, keepdim=True).clamp(min=1)
+    object_BHW = largest_component((frequent_BN & (support_BN >= mean_B1)).view(B, H, W))
+    return MinedObject(boxes_of(object_BHW), support_BN.view(B, H, W), object_BHW, object_BHW.flatten(1).any(1))
+
+
+def items_of(map_BDHW: Tensor) -> Tensor:
+    """X (B,D,N) bool: in which channels a position lies above the mean of the image's positive activations."""
+    map_BDN = map_BDHW.float().flatten(2)
+    positive_BDN = map_BDN > 0
+    count_B = positive_BDN.sum((1, 2)).clamp(min=1)
+    mean_B = (map_BDN * positive_BDN).sum((1, 2)) / count_B
+    return map_BDN > mean_B[:, None, None]
+
+
+def frequent_pairs(items_BDN: Tensor, least: float) -> Tensor:
+    """Count of each position's most frequent pair with another position, 0 below `least`; float (B,N)."""
+    x_BDN = items_BDN.float()
+    with torch.autocast(x_BDN.device.type, enabled=False):
+        counts_BNN = x_BDN.transpose(1, 2) @ x_BDN
+    counts_BNN.diagonal(dim1=1, dim2=2).zero_()
+    best_BN = counts_BNN.amax(2)
+    return torch.where(best_BN >= least, best_BN, 0)
+
+
+def largest_component(mask_BHW: Tensor) -> Tensor:
+    """The largest 8-connected component of each mask (the first in row-major order of equal ones), bool (B,H,W).
+
+    Each position takes the largest number among its neighbours until nothing changes.
+    """
+    B, H, W = mask_BHW.shape
+    numbers_HW = torch.arange(H * W, 0, -1, device=mask_BHW.device, dtype=torch.float32).view(1, H, W)
+    labels_BHW = numbers_HW * mask_BHW
+    while True:
+        spread_BHW = F.max_pool2d(labels_BHW[:, None], 3, stride=1, padding=1)[:, 0] * mask_BHW
+        if torch.equal(spread_BHW, labels_BHW):
+            break
+        labels_BHW = spread_BHW
+    labels_BN = labels_BHW.flatten(1).long()
+    sizes_BN = torch.zeros(B, H * W + 1, dtype=torch.long, device=mask_BHW.device)
+    sizes_BN.scatter_add_(1, labels_BN, (labels_BN > 0).long())
+    # The first of equal sizes is the one with the largest number; argmax takes the first maximum, so look from the end.
+    largest_B1 = H * W - sizes_BN.flip(1).argmax(1, keepdim=True)
+    return ((labels_BN == largest_B1) & (labels_BN > 0)).view(B, H, W)
+
+
+def boxes_of(mask_BHW: Tensor) -> Tensor:
+    """Box (B,4) around each mask, to the far edges of its cells; the whole image where a mask is empty."""
+    sides = []
+    for line_BN in (mask_BHW.any(1), mask_BHW.any(2)):  # columns, rows
+        n = line_BN.shape[1]
+        first = line_BN.float().argmax(1)
+        last = n - line_BN.flip(1).float().argmax(1)
+        sides.append((first / n, last / n))
+    (x0, x1), (y0, y1) = sides
+    whole = torch.stack([torch.zeros_like(x0), torch.zeros_like(x0), torch.ones_like(x0), torch.ones_like(x0)], 1)
+    return torch.where(mask_BHW.flatten(1).any(1, keepdim=True), torch.stack([x0, y0, x1, y1], 1), whole)
+
+
+@torch.no_grad()
+def part_boxes(
+    map_BDHW: Tensor, mined: MinedObject, parts: int = 2, gamma: float = 0.5, side: float = 0.5, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Boxes around the parts of mined objects, (B,P,4), and which of them there are, (B,P) bool.
+
+    The object's positions are clustered by k-means on [L2-normalised feature; gamma (x/W, y/H)]; each box is a square
+    of `side` times the object's longer side around the centre of one cluster. Parts are in order of falling mean
+    support, which neither a flip nor a shift changes. An object with fewer positions than parts has invalid boxes, the
+    object's own.
+
+    Raises:
+        PartDiscoveryError: no part asked for, or a map that is not finite.
+    """
+    if parts < 1:
+        raise PartDiscoveryError(f"parts={parts}: at least one is needed")
+    B, _, H, W = map_BDHW.shape
+    points_BN2 = cell_centres(H, W, map_BDHW.device).expand(B, -1, -1)
+    features_BND = F.normalize(map_BDHW.float().flatten(2).transpose(1, 2), dim=-1)
+    inside_BN = mined.object_BHW.flatten(1)
+    enough_B = inside_BN.sum(1) >= parts
+    # Images without enough positions are clustered as a whole, for the batch's shape, and their parts declared invalid.
+    taking_part_BN = inside_BN | ~enough_B[:, None]
+    if parts > H * W:
+        none_BP = torch.zeros(B, parts, dtype=torch.bool, device=map_BDHW.device)
+        return mined.boxes_B4[:, None].repeat(1, parts, 1), none_BP
+    clusters = kmeans(torch.cat([features_BND, gamma * points_BN2], 2), parts, seed, weights_BN=taking_part_BN)
+    member_BPN = clusters.ids_BN[:, None] == torch.arange(parts, device=map_BDHW.device)[:, None]
+    weight_BPN = member_BPN.float() / member_BPN.sum(2, keepdim=True).clamp(min=1)
+    with torch.autocast(map_BDHW.device.type, enabled=False):
+        centres_BP2 = weight_BPN @ points_BN2
+    support_BP = (weight_BPN * mined.support_BHW.flatten(1)[:, None]).sum(2)
+    valid_BP = member_BPN.any(2) & enough_B[:, None]
+    boxes_BP4 = _squares(centres_BP2, mined.boxes_B4, side)
+    boxes_BP4 = torch.where(valid_BP[..., None], boxes_BP4, mined.boxes_B4[:, None])
+    order_BP = torch.where(valid_BP, support_BP, -1).argsort(dim=1, descending=True, stable=True)
+    return boxes_BP4.gather(1, order_BP[..., None].expand(-1, -1, 4)), valid_BP.gather(1, order_BP)
+
+
+def cell_centres(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """(H*W, 2) centres x, y of cells as shares of the image, row-major."""
+    y_H, x_W = ((torch.arange(n, device=device) + 0.5) / n for n in (height, width))
+    return torch.stack(torch.meshgrid(x_W, y_H, indexing="xy"), -1).flatten(0, 1)
+
+
+def _squares(centres_BP2: Tensor, boxes_B4: Tensor, share: float) -> Tensor:
+    half_B = (boxes_B4[:, 2:] - boxes_B4[:, :2]).amax(1) * share / 2
+    half_B11 = half_B.clamp(max=0.5)[:, None, None]
+    centres_BP2 = torch.minimum(torch.maximum(centres_BP2, half_B11), 1 - half_B11)
+    return torch.cat([centres_BP2 - half_B11, centres_BP2 + half_B11], -1)
+
+
+def _check(map_BDHW: Tensor, support: float) -> None:
+    if map_BDHW.ndim != 4 or min(map_BDHW.shape) < 1:
+        raise PartDiscoveryError(f"mining needs a map (B,D,H,W) or (D,H,W), not of shape {tuple(map_BDHW.shape)}")
+    if not 0 < support <= 1:
+        raise PartDiscoveryError(f"support={support}: a share of channels in (0, 1] is needed")
+    if not bool(torch.isfinite(map_BDHW).all()):
+        raise PartDiscoveryError("the map to mine has NaN or infinity: check the encoder's weights and precision")
