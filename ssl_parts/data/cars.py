@@ -8,6 +8,7 @@ folders      train/CLASS/*.jpg and test/CLASS/*.jpg, also below car_data/, with 
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,29 +54,27 @@ class Cars(ListedImages):
 
 
 def _devkit(root: Path) -> Listing:
-    classes = [str(name) for name in read_mat(root / "devkit/cars_meta.mat", "class_names")[0]]
+    classes = read_mat(root / "devkit/cars_meta.mat", "class_names")[0]
     tests = [root / "cars_test_annos_withlabels.mat", root / "devkit/cars_test_annos_withlabels.mat"]
     test = next((path for path in tests if path.is_file()), root / "devkit/cars_test_annos.mat")
     paths, labels, splits, boxes = [], [], [], []
     for split, file in (("train", root / "devkit/cars_train_annos.mat"), ("test", test)):
         rows = _structures(file, ("fname", *BOX))
-        paths += [f"cars_{split}/{name}" for name in rows["fname"]]
-        labelled = "class" in rows.dtype.names
-        labels += [int(label) - 1 for label in rows["class"]] if labelled else [-1] * len(rows)
+        paths += [f"cars_{split}/{row['fname']}" for row in rows]
+        labels += [int(row.get("class", 0)) - 1 for row in rows]
         splits += [split] * len(rows)
         boxes += [[float(row[field]) for field in BOX] for row in rows]
     return Listing(root, paths, _checked(labels, classes, root), splits, classes, boxes=_from_one(boxes))
 
 
 def _one_list(root: Path) -> Listing:
-    classes = [str(name) for name in read_mat(root / "cars_annos.mat", "class_names")[0]]
+    classes = read_mat(root / "cars_annos.mat", "class_names")[0]
     rows = _structures(root / "cars_annos.mat", ("relative_im_path", "class", "test", *BOX))
     boxes = [[float(row[field]) for field in BOX] for row in rows]
-    labels = _checked([int(label) - 1 for label in rows["class"]], classes, root)
-    splits = ["test" if int(test) else "train" for test in rows["test"]]
-    return Listing(
-        root, [str(path) for path in rows["relative_im_path"]], labels, splits, classes, boxes=_from_one(boxes)
-    )
+    labels = _checked([int(row["class"]) - 1 for row in rows], classes, root)
+    splits = ["test" if int(row["test"]) else "train" for row in rows]
+    paths = [str(row["relative_im_path"]) for row in rows]
+    return Listing(root, paths, labels, splits, classes, boxes=_from_one(boxes))
 
 
 def _folders(root: Path) -> Listing:
@@ -96,11 +95,12 @@ LAYOUTS = (
 )
 
 
-def _structures(file: Path, fields: tuple[str, ...]) -> np.ndarray:
+def _structures(file: Path, fields: tuple[str, ...]) -> list[dict[str, Any]]:
     rows = read_mat(file, "annotations")[0]
-    lacking = set(fields) - set(rows.dtype.names or ())
+    plain = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    lacking = sorted({field for row in rows for field in fields if field not in row}) if plain else list(fields)
     if lacking:
-        raise DataError(f"{file}: annotations have no field {', '.join(sorted(lacking))}")
+        raise DataError(f"{file}: annotations have no field {', '.join(lacking)}")
     return rows
 
 

@@ -40,12 +40,13 @@ class CocoParts(ListedImages):
 
     name = "coco_parts"
     published = None
+    marks: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
 
     def __init__(
         self, root: str | Path | None, split: str = "train", allow_partial: bool = False, seed: int = 0
     ) -> None:
-        root = find_root(self.name, root, (), self.inner)
+        root = find_root(self.name, root, self.marks, self.inner)
         self._regions: dict[str, list[dict[str, Any]]] = {}
         self._part_id: dict[int, int] = {}
         listing = self._list(root, _read_files(self.name, root))

@@ -48,7 +48,7 @@ def _list(root: Path, lists: Path) -> Listing:
     paths, splits = [], []
     for split in ("train", "test"):
         (names,) = read_mat(lists / f"{split}_list.mat", "file_list")
-        paths += [str(name) for name in names]
+        paths += [name for name in names if isinstance(name, str)]
         splits += [split] * len(names)
     folders = [path.split("/", 1)[0] for path in paths]
     classes = sorted(set(folders))

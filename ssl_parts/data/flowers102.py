@@ -6,6 +6,7 @@ trainval.
 
 from pathlib import Path
 
+import numpy as np
 from torchvision.datasets import Flowers102 as TorchvisionFlowers
 
 from ssl_parts.data.archive import Published, find_root
@@ -40,7 +41,9 @@ class Flowers102(ListedImages):
 def _list(root: Path) -> Listing:
     (labels,) = read_mat(root / "imagelabels.mat", "labels")
     ids = read_mat(root / "setid.mat", *SPLITS.values())
+    ids = [np.atleast_1d(rows).tolist() for rows in ids]
     numbers = [int(number) for rows in ids for number in rows]
+    labels = np.atleast_1d(labels)
     classes = list(TorchvisionFlowers.classes)
     if min(numbers, default=1) < 1 or max(numbers, default=0) > len(labels):
         raise DataError(f"{root}/setid.mat names image {max(numbers)}, but imagelabels.mat has {len(labels)} labels")

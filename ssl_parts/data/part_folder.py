@@ -34,12 +34,13 @@ class PartFolder(ListedImages):
 
     name = "part_folder"
     published: Published | None = None
+    marks: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
 
     def __init__(
         self, root: str | Path | None, split: str = "train", allow_partial: bool = False, seed: int = 0
     ) -> None:
-        root = find_root(self.name, root, (), self.inner)
+        root = find_root(self.name, root, self.marks, self.inner)
         listing = _list(root, self.name, allow_partial)
         super().__init__(listing, self.published, split, allow_partial, seed)
         self.part_names = read_part_names(root) or self._count_parts()
@@ -66,6 +67,7 @@ class CarParts(PartFolder):
 
     name = "carparts"
     published = Published(images=500, classes=0, splits={"train": 400, "test": 100})
+    marks = ("trainingset/images", "testset/images")
     inner = ("Car-Parts-Segmentation", "carparts")
 
 

@@ -12,6 +12,7 @@ class PartImageNet(CocoParts):
 
     name = "part_imagenet"
     published = Published(images=24_095, classes=158, splits={"train": 16_540, "val": 2_957, "test": 4_598})
+    marks = ("images", "annotations")
     inner = ("PartImageNet",)
 
     def _labels(self, paths: list[str]) -> tuple[list[int], list[str]]:
