@@ -17,24 +17,29 @@ from ssl_parts.export import export_encoder
 from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.monitor import MetricsLog
 from ssl_parts.training.rounds import Run, check_run, train_rounds
-from ssl_parts.training.run_folder import commit, open_run
+from ssl_parts.training.run_folder import commit, record_run, run_folder
 
 if TYPE_CHECKING:
     from ssl_parts.config import Config
 
 
 def pretrain(config: "Config") -> dict:
-    """Run (or continue) a recipe; returns what results.json holds."""
+    """Run (or continue) a recipe; returns what results.json holds.
+
+    Raises:
+        ConfigError, DataError, WeightsError, PartDiscoveryError: before any training time is spent and any file written.
+        TrainingError: a run that cannot go on; its checkpoints stay.
+    """
     accelerator = start(config)
     began = time.monotonic()
-    folder = open_run(config, accelerator.is_main_process)
-    accelerator.wait_for_everyone()
+    folder = run_folder(config)
     bank = build_bank(config.data, cache_dir=folder / "cache")
     run = Run(config, folder, bank, accelerator, MetricsLog(folder / "metrics.jsonl", accelerator.is_main_process))
-    run.say(
-        f"{config.run.name}: {len(bank)} images of {config.data.name} at {bank.size} px, {config.encoder.name}, {folder}"
-    )
     check_run(run)
+    if accelerator.is_main_process:
+        record_run(folder, config)
+    accelerator.wait_for_everyone()
+    run.say(f"{config.run.name}: {len(bank)} images of {config.data.name} at {bank.size} px, {config.encoder.name}")
     accelerator.init_trackers("tensorboard")
     train_rounds(run)
     results = finish(run, time.monotonic() - began) if accelerator.is_main_process else {}
@@ -44,7 +49,7 @@ def pretrain(config: "Config") -> dict:
 
 
 def start(config: "Config") -> Accelerator:
-    """Threads, precision and processes. `accelerate launch` exports OMP_NUM_THREADS=1: torch would use one core of many."""
+    """Threads, precision, processes. `accelerate launch` exports OMP_NUM_THREADS=1, which would leave cores idle."""
     from ssl_parts.config import Precision
 
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -86,9 +91,8 @@ def finish(run: Run, seconds: float) -> dict:
     save_results(run.folder / "results.json", results)
     if rows:
         print("\n" + format_table(rows, COLUMNS))
-    print(
-        f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)\nParts:   {run.folder}/round_*/parts.png"
-    )
+    print(f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)")
+    print(f"Parts:   {run.folder}/round_*/parts.png")
     print(f"Results: {run.folder / 'results.json'}")
     return results
 

@@ -90,7 +90,10 @@ def check_run(run: Run) -> None:
     steps_of(1, len(run.bank), run.train)
     if run.train.batch % run.accelerator.num_processes:
         raise ConfigError(f"train.batch={run.train.batch} does not divide by {run.accelerator.num_processes} processes")
-    run.encoder(None)(torch.zeros(1, 3, run.config.views.size, run.config.views.size, device=run.accelerator.device))
+    encoder, parts = run.encoder(None), run.config.parts
+    encoder.check_stages([*parts.stages, *parts.foreground.stages])
+    for side in (run.config.views.size, run.bank.size):  # a ViT's patches must divide both
+        encoder.eval()(torch.zeros(1, 3, side, side, device=run.accelerator.device))
 
 
 def train_rounds(run: Run) -> None:

@@ -20,14 +20,14 @@ SPEED_ONLY = {"run.resume", "run.threads", "run.trackers", "train.keep_checkpoin
 PACKAGES = ("torch", "torchvision", "timm", "lightly", "kornia", "faiss-cpu", "accelerate", "numpy", "scikit-learn")
 
 
-def open_run(config: "Config", main: bool) -> Path:
-    """The folder of the run, made or continued.
+def run_folder(config: "Config") -> Path:
+    """Where the run is or will be; nothing is written.
 
     Raises:
-        ConfigError: the folder belongs to a run with another configuration (the difference is printed), exists although
-            run.resume=never, or cannot be written.
+        ConfigError: the folder belongs to a run with another configuration (the difference is printed), or exists
+            although run.resume=never.
     """
-    from ssl_parts.config import Resume, flatten, to_yaml
+    from ssl_parts.config import Resume, flatten
 
     folder = Path(config.run.dir) / config.run.name
     saved = folder / "config.yaml"
@@ -40,14 +40,24 @@ def open_run(config: "Config", main: bool) -> Path:
                 f"{folder} was made with another configuration:\n{difference}\nThe same configuration continues it; "
                 "another run.name starts a new run"
             )
-    elif main:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(folder / "environment.json", json.dumps(environment(), indent=1))
-            write_atomic(saved, to_yaml(config))
-        except OSError as error:
-            raise ConfigError(f"the run's folder {folder} cannot be written: {error}; change run.dir") from error
     return folder
+
+
+def record_run(folder: Path, config: "Config") -> None:
+    """Write config.yaml and environment.json of a new run; called after everything that can be wrong was checked.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    from ssl_parts.config import to_yaml
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "config.yaml").exists():
+            write_atomic(folder / "environment.json", json.dumps(environment(), indent=1))
+            write_atomic(folder / "config.yaml", to_yaml(config))
+    except OSError as error:
+        raise ConfigError(f"the run's folder {folder} cannot be written: {error}; change run.dir") from error
 
 
 def environment() -> dict:
