@@ -1,0 +1,159 @@
+"""UPM (Zhang et al., arXiv 1902.09941; METHODS §5): the object and its parts are mined without any label from a
+pretrained encoder's maps, then a multi-stream classifier reads the image, the object and the parts.
+
+From the abstract: mining, clustering, part boxes, the three kinds of streams. Their sizes and the two ways to join them
+are reconstructed from the abstract.
+
+Shapes: B images, P parts, S = 2 + P streams, D channels, C classes, H W a map.
+"""
+
+import copy
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from evaluation.heads.head import Head, Looks, fp32
+from evaluation.heads.regions import crop_boxes, crop_pixels, squares_around
+from ssl_parts.encoders import Encoder
+from ssl_parts.errors import ConfigError
+from ssl_parts.parts.mining import MinedObject, mine_object, part_boxes
+
+
+class Streams(Enum):
+    shared = "shared"  # one encoder for all streams
+    separate = "separate"  # one each for images, objects and parts
+
+
+class Fusion(Enum):
+    concat = "concat"  # a linear layer on all streams' features
+    vote = "vote"  # a learned weighted mean of each stream's softmax
+
+
+@dataclass
+class UPMConfig:
+    parts: int = 2  # part streams P
+    support: float = 0.1  # share of channels that must hold a pair of positions
+    stage: str | None = None  # the map that is mined; null: the encoder's last
+    gamma: float = 0.5  # weight of position beside features when an object is cut into parts
+    part_side: float = 0.5  # of a part's box, as a share of the object's longer side
+    object_size: float = 0.75  # side at which the object is encoded, as a share of the image's
+    part_size: float = 0.5  # likewise each part
+    streams: Streams = Streams.shared
+    fusion: Fusion = Fusion.concat
+    stream_weight: float = 0.5  # weight of the mean cross-entropy of the streams on their own
+
+    def check(self) -> None:
+        if self.parts < 1:
+            raise ConfigError(f"head.parts={self.parts} must be at least 1")
+        for key in ("support", "part_side", "object_size", "part_size"):
+            if not 0 < getattr(self, key) <= 1:
+                raise ConfigError(f"head.{key}={getattr(self, key)} must lie in (0, 1]")
+        if self.gamma < 0 or self.stream_weight < 0:
+            raise ConfigError(f"head.gamma={self.gamma}, head.stream_weight={self.stream_weight} must not be negative")
+
+
+class UPM(Head):
+    """L = CE(joined streams) + 0.5 mean over streams of CE(stream).
+
+    Mining reads a copy of the encoder as it came in, so no label ever moves a box; with a frozen encoder it is that
+    encoder. The object's crop is the square around its box. A part that is not there has zeros in the joined
+    features, and neither votes nor counts in the loss.
+    looks: the support map, the object's box and the parts' boxes.
+    """
+
+    config_class = UPMConfig
+
+    def __init__(self, encoder: Encoder, classes: int, config: UPMConfig, frozen: bool = False) -> None:
+        super().__init__(encoder, classes, frozen)
+        self.config = config
+        self.stage = config.stage or encoder.last_stage
+        encoder.check_stages((self.stage,))
+        self.miner = None if frozen else copy.deepcopy(encoder).requires_grad_(False).eval()
+        kinds = ("object", "part") if config.streams is Streams.separate else ()
+        self.further = nn.ModuleDict({kind: copy.deepcopy(encoder) for kind in kinds})
+        streams = 2 + config.parts
+        self.stream_classifiers = nn.ModuleList(nn.Linear(encoder.feature_dim, classes) for _ in range(streams))
+        if config.fusion is Fusion.concat:
+            self.classifier = nn.Linear(streams * encoder.feature_dim, classes)
+        else:
+            self.vote = nn.Parameter(torch.zeros(streams))
+
+    def train(self, mode: bool = True) -> "UPM":
+        super().train(mode)
+        if self.miner is not None:
+            self.miner.eval()
+        if self.frozen:
+            self.further.eval()
+        return self
+
+    def encoders(self) -> list[nn.Module]:
+        return [self.encoder, *self.further.values()]
+
+    def forward(self, images: Tensor) -> Tensor:
+        features_BSD, valid_BS = self._streams(images)
+        return self._join(features_BSD, self._each(features_BSD), valid_BS)
+
+    def loss(
+        self, images: Tensor, labels: Tensor, *, progress: float = 1.0, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        features_BSD, valid_BS = self._streams(images)
+        logits_BSC = self._each(features_BSD)
+        joined = F.cross_entropy(fp32(self._join(features_BSD, logits_BSC, valid_BS)), labels)
+        streams = stream_loss(logits_BSC, labels, valid_BS)
+        return {"loss": joined + self.config.stream_weight * streams, "joined": joined, "streams": streams}
+
+    @torch.no_grad()
+    def looks(self, images: Tensor) -> Looks:
+        mined, parts_BP4, valid_BP = self.mine(images)
+        return Looks(
+            maps={"support": mined.support_BHW},
+            boxes={"object": mined.boxes_B4[:, None], "parts": parts_BP4},
+            valid={"object": mined.found_B[:, None], "parts": valid_BP},
+        )
+
+    @torch.no_grad()
+    def mine(self, images: Tensor) -> tuple[MinedObject, Tensor, Tensor]:
+        """Object, boxes of its parts (B,P,4) and which of them there are (B,P), from the encoder as it came in."""
+        map_BDHW = (self.miner or self.encoder)(images, (self.stage,)).maps[self.stage].float()
+        mined = mine_object(map_BDHW, self.config.support)
+        return mined, *part_boxes(map_BDHW, mined, self.config.parts, self.config.gamma, self.config.part_side)
+
+    def _streams(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of image, object and parts (B,S,D) and which of them there are (B,S)."""
+        mined, parts_BP4, valid_BP = self.mine(images)
+        centres_B2 = (mined.boxes_B4[:, :2] + mined.boxes_B4[:, 2:]) / 2
+        object_B4 = squares_around(centres_B2, (mined.boxes_B4[:, 2:] - mined.boxes_B4[:, :2]).amax(1))
+        crops = {"object": (object_B4[:, None], self.config.object_size), "part": (parts_BP4, self.config.part_size)}
+        features = [self.encoder(images).pooled[:, None]]
+        for kind, (boxes_BR4, share) in crops.items():
+            encoder = self.further[kind] if self.further else self.encoder
+            pixels = crop_boxes(images, boxes_BR4, crop_pixels(encoder, images.shape[-1], share))
+            features.append(encoder(pixels).pooled.unflatten(0, boxes_BR4.shape[:2]))
+        always_B2 = torch.ones(len(images), 2, dtype=torch.bool, device=images.device)
+        return torch.cat(features, 1), torch.cat([always_B2, valid_BP], 1)
+
+    def _each(self, features_BSD: Tensor) -> Tensor:
+        return torch.stack([classify(features_BSD[:, s]) for s, classify in enumerate(self.stream_classifiers)], 1)
+
+    def _join(self, features_BSD: Tensor, logits_BSC: Tensor, valid_BS: Tensor) -> Tensor:
+        if self.config.fusion is Fusion.concat:
+            return self.classifier((features_BSD * valid_BS[..., None]).flatten(1))
+        return weighted_vote(logits_BSC, self.vote, valid_BS)
+
+
+def stream_loss(logits_BSC: Tensor, labels_B: Tensor, valid_BS: Tensor) -> Tensor:
+    """Mean over the streams that are there of each one's cross-entropy."""
+    S = logits_BSC.shape[1]
+    each_BS = F.cross_entropy(fp32(logits_BSC).flatten(0, 1), labels_B.repeat_interleave(S), reduction="none").view(
+        -1, S
+    )
+    return (each_BS * valid_BS).sum() / valid_BS.sum().clamp(min=1)
+
+
+def weighted_vote(logits_BSC: Tensor, weights_S: Tensor, valid_BS: Tensor) -> Tensor:
+    """log of the mean of the streams' softmax, weighted by the softmax of `weights_S` over those that are there."""
+    share_BS = fp32(weights_S).masked_fill(~valid_BS, -1e9).log_softmax(-1)
+    return (fp32(logits_BSC).log_softmax(-1) + share_BS[..., None]).logsumexp(1)

@@ -1,0 +1,161 @@
+"""Mining against brute force over all pairs of positions, scipy's components, and an object put in by hand."""
+
+import itertools
+
+import pytest
+import torch
+from scipy import ndimage
+
+from ssl_parts.errors import PartDiscoveryError
+from ssl_parts.parts.mining import (
+    MinedObject,
+    boxes_of,
+    frequent_pairs,
+    items_of,
+    largest_component,
+    mine_object,
+    part_boxes,
+)
+
+
+def blob_map(height=8, width=8, channels=16, seed=0):
+    """Most channels light up rows 2..5, columns 1..3 together; each also one position of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.rand(channels, height, width, generator=generator) * 0.1
+    maps[: channels * 3 // 4, 2:6, 1:4] += 3
+    for d in range(channels):
+        i = int(torch.randint(height * width, (1,), generator=generator))
+        maps[d].view(-1)[i] += 3
+    return maps
+
+
+def test_items_are_above_the_mean_of_the_positive_activations():
+    maps = torch.randn(2, 3, 2, 4, generator=torch.Generator().manual_seed(0))
+    for b in range(2):
+        positive = [float(v) for v in maps[b].flatten() if v > 0]
+        mean = sum(positive) / len(positive)
+        expected = [[float(v) > mean for v in channel.flatten()] for channel in maps[b]]
+        assert items_of(maps)[b].tolist() == expected
+
+
+def test_frequent_pairs_are_exact():
+    items = torch.rand(2, 7, 9, generator=torch.Generator().manual_seed(1)) > 0.5
+    found = frequent_pairs(items, 4)
+    for b in range(2):
+        best = [0] * 9
+        for p, q in itertools.combinations(range(9), 2):
+            count = sum(bool(items[b, d, p]) and bool(items[b, d, q]) for d in range(7))
+            if count >= 4:
+                best[p], best[q] = max(best[p], count), max(best[q], count)
+        assert found[b].tolist() == best
+        assert 0 in best and max(best) > 0
+
+
+@pytest.mark.parametrize("density", [0.0, 0.3, 0.5, 0.8, 1.0])
+def test_largest_component_is_scipys(density):
+    masks = torch.rand(6, 9, 7, generator=torch.Generator().manual_seed(2)) < density
+    found = largest_component(masks)
+    for mask, mine in zip(masks, found):
+        labels, count = ndimage.label(mask.numpy(), structure=torch.ones(3, 3).numpy())
+        sizes = [int((labels == i).sum()) for i in range(1, count + 1)]
+        if not sizes:
+            assert not mine.any()
+            continue
+        assert mine.sum() == max(sizes)
+        assert mine.numpy().tolist() == (labels == sizes.index(max(sizes)) + 1).tolist()
+
+
+def test_a_snake_is_one_component():
+    mask = torch.zeros(1, 9, 9, dtype=torch.bool)
+    mask[:, ::2] = True
+    mask[:, 1, 8] = mask[:, 3, 0] = mask[:, 5, 8] = mask[:, 7, 0] = True
+    assert torch.equal(largest_component(mask), mask)
+
+
+def test_box_goes_to_the_far_edges_and_is_the_image_where_nothing_is():
+    mask = torch.zeros(2, 4, 8, dtype=torch.bool)
+    mask[0, 1:3, 2:7] = True
+    assert boxes_of(mask).tolist() == [[2 / 8, 1 / 4, 7 / 8, 3 / 4], [0, 0, 1, 1]]
+
+
+def test_the_object_that_was_put_in_is_found():
+    mined = mine_object(torch.stack([blob_map(seed=s) for s in range(3)]))
+    assert mined.found_B.all()
+    expected = torch.tensor([1 / 8, 2 / 8, 4 / 8, 6 / 8])
+    torch.testing.assert_close(mined.boxes_B4, expected.expand(3, 4))
+    assert (mined.support_BHW >= 0).all() and (mined.support_BHW <= 1).all()
+    assert mined.support_BHW[:, 2:6, 1:4].min() > 0.7
+
+
+def test_one_image_is_a_batch_of_one_and_batches_change_nothing():
+    maps = torch.stack([blob_map(seed=s) for s in range(4)])
+    together = mine_object(maps)
+    for b in range(4):
+        alone = mine_object(maps[b])
+        assert torch.equal(alone.boxes_B4[0], together.boxes_B4[b])
+        boxes, valid = part_boxes(maps[b : b + 1], alone)
+        every_box, every_valid = part_boxes(maps, together)
+        torch.testing.assert_close(boxes[0], every_box[b])
+        assert torch.equal(valid[0], every_valid[b])
+
+
+def test_nothing_in_common_is_nothing_found():
+    lonely = torch.zeros(1, 16, 4, 4)
+    lonely.view(1, 16, 16).diagonal(dim1=1, dim2=2).fill_(1.0)  # each channel its own position
+    for maps in (lonely, torch.zeros(1, 5, 4, 4), -torch.rand(1, 5, 4, 4)):
+        mined = mine_object(maps)
+        assert not mined.found_B.any() and mined.boxes_B4.tolist() == [[0, 0, 1, 1]]
+        boxes, valid = part_boxes(maps, mined, 2)
+        assert not valid.any() and (boxes == mined.boxes_B4[:, None]).all()
+
+
+def test_two_parts_of_different_features_are_told_apart():
+    maps = torch.rand(1, 16, 8, 8) * 0.01
+    maps[0, :12, 1:7, 2:6] += 1  # the object
+    maps[0, 0:4, 1:4, 2:6] += 5  # its upper half
+    maps[0, 8:12, 4:7, 2:6] += 2  # its lower half
+    mined = MinedObject(
+        torch.tensor([[0.25, 0.125, 0.75, 0.875]]), maps.mean(1), maps.mean(1) > 0.5, torch.tensor([True])
+    )
+    boxes, valid = part_boxes(maps, mined, 2, side=0.5)
+    assert valid.all()
+    centres = (boxes[0, :, :2] + boxes[0, :, 2:]) / 2
+    torch.testing.assert_close(centres, torch.tensor([[0.5, 2.5 / 8], [0.5, 5.5 / 8]]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(boxes[0, :, 2:] - boxes[0, :, :2], torch.full((2, 2), 0.375), atol=1e-5, rtol=0)
+
+
+def test_a_flip_keeps_the_order_of_parts():
+    maps = blob_map(channels=32, seed=5)[None]
+    maps[:, :16, 2:4, 1:4] += 2
+    flipped = maps.flip(-1)
+    boxes, _ = part_boxes(maps, mine_object(maps), 2)
+    mirrored, _ = part_boxes(flipped, mine_object(flipped), 2)
+    torch.testing.assert_close(
+        mirrored[..., [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor([1, 0, 1, 0]), boxes
+    )
+
+
+def test_more_parts_than_positions_are_invalid():
+    maps = torch.full((1, 8, 5, 5), 0.1)
+    maps[:, :, 2, 2:4] = 1.0
+    mined = mine_object(maps)
+    assert mined.object_BHW.sum() == 2
+    _, valid = part_boxes(maps, mined, 3)
+    assert not valid.any()
+    _, valid = part_boxes(maps, mined, 2)
+    assert valid.all()
+    boxes, valid = part_boxes(maps[..., :1, :1], mine_object(maps[..., :1, :1]), 2)
+    assert boxes.shape == (1, 2, 4) and not valid.any()
+
+
+@pytest.mark.parametrize(
+    ("maps", "options", "word"),
+    [
+        (torch.rand(2, 2), {}, "shape"),
+        (torch.full((1, 2, 3, 3), float("nan")), {}, "NaN"),
+        (torch.rand(1, 2, 3, 3), {"support": 0.0}, "support"),
+    ],
+)
+def test_bad_input_is_named(maps, options, word):
+    with pytest.raises(PartDiscoveryError, match=word):
+        mine_object(maps, **options)
