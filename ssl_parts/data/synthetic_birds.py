@@ -29,8 +29,8 @@ def _check(split: str, images: int, size: int, seed: int, species: int) -> None:
         raise DataError(f"synthetic_birds: images={images!r}; give a whole number of images, 1 or more")
     if not _whole(size, *SIZES):
         raise DataError(f"synthetic_birds: size={size!r} pixels; give a whole number from {SIZES[0]} to {SIZES[1]}")
-    if not _whole(seed, 0, 2**63):
-        raise DataError(f"synthetic_birds: seed={seed!r}; give a whole number, 0 or more")
+    if not _whole(seed, 0, 2**32 - 1):
+        raise DataError(f"synthetic_birds: seed={seed!r}; give a whole number from 0 to 2**32 - 1")
     if not _whole(species, SPECIES_A_GENUS, len(ALL_SPECIES)) or species % SPECIES_A_GENUS:
         raise DataError(
             f"synthetic_birds: species={species!r}; give a multiple of {SPECIES_A_GENUS} from {SPECIES_A_GENUS} to "

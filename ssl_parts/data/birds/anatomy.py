@@ -4,8 +4,6 @@ Every piece belongs to a joint (body, head, tail, wing, far wing, legs) that the
 N: all points of a template. K: keypoints. M: points of the frame. J: joints.
 """
 
-# ruff: noqa: N815  (shape suffixes)
-
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -85,11 +83,11 @@ def _tail(kind: str, length: float, width: float) -> list[tuple[str, np.ndarray]
 def _beak(kind: str) -> list[tuple[str, np.ndarray]]:
     """Upper and lower half of a beak whose root is at the origin and which points to +x."""
     if kind == "cone":
-        upper = [(-0.1, -0.26), (0.2, -0.2), (0.5, 0.04), (-0.1, 0.06)]
-        lower = [(-0.1, 0.06), (0.5, 0.04), (-0.1, 0.24)]
+        upper = [(-0.1, -0.34), (0.24, -0.26), (0.54, 0.04), (-0.1, 0.06)]
+        lower = [(-0.1, 0.06), (0.54, 0.04), (0.1, 0.28), (-0.1, 0.32)]
     elif kind == "dagger":
-        upper = [(-0.1, -0.17), (1.0, 0.02), (-0.1, 0.05)]
-        lower = [(-0.1, 0.05), (1.0, 0.02), (-0.1, 0.17)]
+        upper = [(-0.1, -0.22), (0.5, -0.1), (1.1, 0.02), (-0.1, 0.05)]
+        lower = [(-0.1, 0.05), (1.1, 0.02), (0.5, 0.12), (-0.1, 0.2)]
     else:
         upper = [(-0.1, -0.32), (0.2, -0.3), (0.44, -0.14), (0.52, 0.14), (0.46, 0.44), (0.34, 0.2), (-0.1, 0.1)]
         lower = [(-0.1, 0.1), (0.3, 0.18), (0.2, 0.32), (-0.1, 0.26)]
@@ -97,13 +95,13 @@ def _beak(kind: str) -> list[tuple[str, np.ndarray]]:
 
 
 def _breast(kind: str, shape: Shape) -> list[tuple[str, np.ndarray]]:
-    pieces = [("breast", np.concatenate([_body_arc(shape, -38, 82), _body_arc(shape, 82, -38, 0.3)]))]
+    pieces = [("breast", np.concatenate([_body_arc(shape, -38, 96), _body_arc(shape, 96, -38, 0.15)]))]
     if kind == "collar":
-        pieces.append(("breast_mark", np.concatenate([_body_arc(shape, 2, 44), _body_arc(shape, 44, 2, 0.3)])))
+        pieces.append(("breast_mark", np.concatenate([_body_arc(shape, 8, 58), _body_arc(shape, 58, 8, 0.15)])))
     if kind == "spots":
-        for angle, inset in ((8, 0.84), (33, 0.86), (58, 0.86), (20, 0.58), (46, 0.6), (74, 0.62)):
+        for angle, inset in ((8, 0.84), (34, 0.86), (60, 0.86), (20, 0.56), (48, 0.58), (78, 0.62)):
             x, y = _body_arc(shape, angle, angle, inset, n=1)[0]
-            pieces.append(("breast_mark", _circle((x, y), 0.115, n=8)))
+            pieces.append(("breast_mark", _circle((x, y), 0.13, n=8)))
     return pieces
 
 
@@ -113,7 +111,7 @@ def _head(shape: Shape, crown: Mark, beak: Mark) -> list[tuple[str, np.ndarray]]
     centre = np.array([shape.neck * np.cos(angle), -shape.neck * np.sin(angle)])
     side = np.array([np.sin(angle), np.cos(angle)])
     neck = np.stack([-0.46 * side, centre - 0.86 * r * side, centre + 0.86 * r * side, 0.5 * side])
-    cap = np.concatenate([_circle((0, 0), r * 1.04, 172, 338, 14), [(0.5 * r, -0.3 * r), (-0.3 * r, -0.2 * r)]])
+    cap = np.concatenate([_circle((0, 0), r * 1.05, 160, 340, 14), [(0.5 * r, -0.3 * r), (-0.2 * r, -0.14 * r)]])
     pieces = [("head", neck), ("head", centre + _circle((0, 0), r)), ("crown", centre + cap)]
     if crown.kind == "crest":
         plume = [(0.32, -0.37), (0.05, -0.7), (-0.38, -1.02), (-0.9, -0.98), (-0.58, -0.68), (-0.52, -0.1)]
@@ -128,7 +126,7 @@ def _wing(kind: str, shape: Shape) -> list[tuple[str, np.ndarray]]:
     def slice_(start: float, stop: float) -> np.ndarray:
         return _blade(shape.wing, shape.wing_width, start, stop)
 
-    cuts = {"plain": [], "one bar": [(0.36, 0.5)], "two bars": [(0.2, 0.32), (0.46, 0.58)], "patch": [(0.22, 0.62)]}
+    cuts = {"plain": [], "one bar": [(0.34, 0.5)], "two bars": [(0.2, 0.34), (0.48, 0.62)], "patch": [(0.24, 0.66)]}
     marks = [("wing_mark", slice_(*cut)) for cut in cuts[kind]]
     return [("wing", slice_(0, 1)), ("wing_tip", slice_(0.72, 1)), *marks]
 

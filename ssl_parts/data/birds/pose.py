@@ -7,7 +7,7 @@ import numpy as np
 
 from ssl_parts.data.birds.anatomy import JOINTS, Template
 
-EXTENT = (0.54, 0.8)  # longer side of the bird's frame over the image's side
+EXTENT = (0.56, 0.82)  # longer side of the bird's frame over the image's side
 MARGIN = 0.02
 RAISED, LOOKS_BACK = 0.3, 0.12  # share of the birds
 
@@ -23,7 +23,7 @@ def _joint_turns(rng: np.random.Generator) -> dict[str, np.ndarray]:
     raised = u[0] < RAISED
     wing = 45 + 50 * u[1] if raised else -10 + 24 * u[1]
     far = wing + 10 + 18 * u[2] if raised else wing
-    head = _turn(-24 + 44 * u[3])
+    head = _turn(-26 + 40 * u[3])
     if u[4] < LOOKS_BACK:
         head = np.diag([-1.0, 1.0]) @ _turn(-12 + 20 * u[3])
     return {"body": np.eye(2), "head": head, "tail": _turn(-28 + 56 * u[5]), "wing": _turn(wing),

@@ -12,6 +12,8 @@ from PIL import Image
 from ssl_parts.data.birds.species import COLOURS
 
 _COLOURS = np.array(list(COLOURS.values()), np.float32)
+_ALONG = np.linspace(-1, 1, 7)
+_LENS = np.stack([np.concatenate([_ALONG, _ALONG[::-1]]), np.concatenate([1 - _ALONG**2, _ALONG[::-1] ** 2 - 1])])
 _GRAIN = 48  # side of the texture's grid: one texture for all image sizes
 
 
@@ -43,16 +45,14 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def _lens(centre: np.ndarray, half: float, width: float, angle: float) -> np.ndarray:
     """A leaf: two arcs that meet in points."""
-    s = np.linspace(-1, 1, 7)
-    arc = 1 - s * s
-    along, across = half * np.concatenate([s, s[::-1]]), width * np.concatenate([arc, -arc[::-1]])
+    along, across = half * _LENS[0], width * _LENS[1]
     c, d = np.cos(angle), np.sin(angle)
     return np.stack([centre[0] + c * along - d * across, centre[1] + d * along + c * across], 1)
 
 
 def _strip(centre: np.ndarray, half: float, width: float, angle: float) -> np.ndarray:
     along, across = np.array([np.cos(angle), np.sin(angle)]) * half, np.array([-np.sin(angle), np.cos(angle)]) * width
-    return centre + np.stack([along + across, along - across * 0.7, -along - across, -along + across * 0.7])
+    return centre + np.array([along + across, along - across * 0.7, -along - across, -along + across * 0.7])
 
 
 def clutter(rng: np.random.Generator, feet: np.ndarray) -> Shapes:
@@ -66,7 +66,7 @@ def clutter(rng: np.random.Generator, feet: np.ndarray) -> Shapes:
         elif k == 1:
             polygons.append(_strip(np.array([x, y]), 0.2 + 0.8 * a, 0.008 + 0.03 * b, 7 * c))
         else:
-            polygons.append(np.array([x, y]) + (_lens(np.zeros(2), 0.03 + 0.12 * a, 0.03 + 0.12 * b, 7 * c)))
+            polygons.append(_lens(np.array([x, y]), 0.03 + 0.12 * a, 0.03 + 0.12 * b, 7 * c))
     tilt, perched = rng.random(2)
     if perched < 0.5:
         polygons.append(_strip(feet + np.array([0, 0.01]), 1.5, 0.028, 0.7 * (tilt - 0.5)))
@@ -74,16 +74,16 @@ def clutter(rng: np.random.Generator, feet: np.ndarray) -> Shapes:
 
 
 def occluders(rng: np.random.Generator, box: np.ndarray) -> Shapes:
-    """None to three twigs with leaves across the bird's frame (x0, y0, x1, y1)."""
+    """None to two twigs with leaves across the bird's frame (x0, y0, x1, y1)."""
     polygons = []
-    for _ in range(int(rng.integers(0, 4))):
+    for _ in range(int(rng.integers(0, 3))):
         x, y, angle, width, *leaves = rng.random(10)
         centre, angle = box[:2] + np.array([x, y]) * (box[2:] - box[:2]), angle * np.pi
         polygons.append(_strip(centre, 0.25 + 0.5 * leaves[0], 0.005 + 0.009 * width, angle))
         for at, turn in zip(leaves[1:3], leaves[3:5]):
             spot = centre + (at - 0.5) * 0.6 * np.array([np.cos(angle), np.sin(angle)])
             polygons.append(_lens(spot, 0.035 + 0.05 * leaves[5], 0.012 + 0.02 * width, angle + 0.5 + 2 * turn))
-    return Shapes(polygons, random_colours(rng, 9)[: len(polygons)])
+    return Shapes(polygons, random_colours(rng, 6)[: len(polygons)])
 
 
 def light(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ GENERA: tuple[Genus, ...] = (
         "finch",
         Shape(depth=0.74, head=0.56, neck=0.34, tail=0.7),
         _plumage("teal", "black", "rust", "white", "orange"),
-        {"breast": Mark("plain", "pink"), "wing": Mark("one bar", "buff"), "tail": Mark("fan", "black")},
+        {"breast": Mark("plain", "olive"), "wing": Mark("one bar", "buff"), "tail": Mark("fan", "black")},
         {
             "crown": (Mark("cap", "red"), Mark("cap", "white")),
             "beak": (Mark("cone", "yellow"), Mark("dagger", "black")),
@@ -91,9 +91,9 @@ GENERA: tuple[Genus, ...] = (
         "jay",
         Shape(depth=0.6, head=0.54, neck=0.46, tail=1.05, tail_width=0.3),
         _plumage("slate", "olive", "blue", "buff", "black"),
-        {"beak": Mark("cone", "black"), "breast": Mark("plain", "grey"), "tail": Mark("banded fan", "blue")},
+        {"beak": Mark("cone", "black"), "breast": Mark("plain", "grey"), "tail": Mark("banded fan", "brown")},
         {
-            "crown": (Mark("crest", "blue"), Mark("cap", "black")),
+            "crown": (Mark("crest", "rust"), Mark("cap", "black")),
             "wing": (Mark("plain", "blue"), Mark("two bars", "white")),
         },
     ),
@@ -103,18 +103,18 @@ GENERA: tuple[Genus, ...] = (
         _plumage("blue", "slate", "olive", "buff", "brown"),
         {"beak": Mark("cone", "black"), "breast": Mark("plain", "orange"), "wing": Mark("plain", "olive")},
         {
-            "crown": (Mark("cap", "rust"), Mark("cap", "yellow")),
+            "crown": (Mark("cap", "black"), Mark("cap", "yellow")),
             "tail": (Mark("fork", "black"), Mark("fan", "white")),
         },
     ),
     Genus(
         "robin",
         Shape(depth=0.78, head=0.54, neck=0.4, neck_angle=60, tail=0.75, tail_width=0.26, legs=0.75, pitch=28),
-        _plumage("white", "rust", "black", "teal", "pink"),
+        _plumage("white", "teal", "black", "rust", "pink"),
         {"beak": Mark("cone", "orange"), "wing": Mark("one bar", "white"), "tail": Mark("fan", "rust")},
         {
-            "crown": (Mark("cap", "black"), Mark("crest", "orange")),
-            "breast": (Mark("plain", "red"), Mark("plain", "blue")),
+            "crown": (Mark("cap", "black"), Mark("crest", "grey")),
+            "breast": (Mark("plain", "white"), Mark("plain", "blue")),
         },
     ),
     Genus(
@@ -123,8 +123,8 @@ GENERA: tuple[Genus, ...] = (
         _plumage("rust", "black", "teal", "white", "red"),
         {"crown": Mark("crest", "black"), "breast": Mark("collar", "violet"), "tail": Mark("fan", "teal")},
         {
-            "beak": (Mark("dagger", "black"), Mark("dagger", "red")),
-            "wing": (Mark("plain", "teal"), Mark("patch", "yellow")),
+            "beak": (Mark("dagger", "black"), Mark("dagger", "yellow")),
+            "wing": (Mark("plain", "teal"), Mark("patch", "buff")),
         },
     ),
     Genus(
@@ -143,7 +143,7 @@ GENERA: tuple[Genus, ...] = (
         _plumage("slate", "blue", "olive", "buff", "orange"),
         {"crown": Mark("cap", "brown"), "wing": Mark("patch", "rust"), "tail": Mark("banded fan", "grey")},
         {
-            "beak": (Mark("cone", "orange"), Mark("dagger", "yellow")),
+            "beak": (Mark("cone", "orange"), Mark("dagger", "black")),
             "breast": (Mark("spots", "black"), Mark("plain", "yellow")),
         },
     ),
@@ -174,7 +174,7 @@ GENERA: tuple[Genus, ...] = (
         {"crown": Mark("crest", "black"), "beak": Mark("dagger", "orange"), "wing": Mark("two bars", "black")},
         {
             "breast": (Mark("plain", "yellow"), Mark("spots", "white")),
-            "tail": (Mark("fan", "red"), Mark("fork", "white")),
+            "tail": (Mark("fan", "violet"), Mark("fork", "white")),
         },
     ),
 )
