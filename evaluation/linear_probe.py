@@ -1,0 +1,211 @@
+"""Linear probe: L2-regularised multinomial logistic regression on frozen features, run to convergence (METHODS §1.6).
+
+scikit-learn's lbfgs on a CPU, our batched L-BFGS on a GPU and for large sets; both have one optimum.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from evaluation.logistic import fit_logistic
+from evaluation.metrics import bootstrap_interval, per_class_mean, topk_hits
+from evaluation.splits import few_label_indices
+from ssl_parts.errors import ConfigError, DataError
+
+__all__ = ["C_VALUES", "ProbeResult", "Sweep", "few_label_indices", "linear_probe", "sweep_c"]
+
+C_VALUES = tuple(10.0 ** np.linspace(-6, 5, 45))  # the grid of the DINOv2 and DINOv3 protocol
+SKLEARN_LIMIT = 50_000  # samples; above it our solver is used on a CPU too
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Accuracies are fractions of the test images.
+
+    interval: 95 % percentile bootstrap over test images. hits: bool (N,) right or wrong, for paired comparisons.
+    """
+
+    accuracy: float
+    top5: float
+    per_class_mean: float
+    c: float
+    converged: bool
+    n_train: int
+    n_test: int
+    interval: tuple[float, float]
+    objective: float
+    hits: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Accuracy on validation images for each C; `c` is the best, the smallest one where several are equal."""
+
+    c: float
+    values: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+
+def linear_probe(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    test_y: np.ndarray,
+    c: float = 1.0,
+    *,
+    standardize: bool = False,
+    solver: str = "auto",
+    device: str | torch.device = "cpu",
+    max_iter: int = 10_000,
+    tol: float = 1e-4,
+    seed: int = 0,
+) -> ProbeResult:
+    """Fit on train, report on test.
+
+    Args:
+        train_x, test_x: (N, D) frozen features. train_y, test_y: (N,) class ids, in any numbering.
+        c: inverse strength of the penalty; 1 in the paper. C * sum of losses + 0.5 * ||W||^2, intercept free.
+        standardize: subtract the training mean and divide by the training deviation of each feature; raw otherwise.
+        solver: "sklearn", "torch" or "auto" (sklearn on a CPU up to 50,000 samples).
+        device: of the torch solver.
+        max_iter, tol: of the solver. sklearn: largest gradient entry; torch: certified relative gap of the objective.
+        seed: of the bootstrap; nothing else is random.
+
+    Raises:
+        DataError: non-finite features, unlabelled images, fewer than two classes, a test class without training image.
+        ConfigError: a C that is not positive, an unknown solver.
+    """
+    problem = _prepare(train_x, train_y, test_x, test_y, standardize)
+    weights, converged, objective = _fit(problem, [c], solver, device, max_iter, tol)
+    scores = problem.test_x @ weights[0][0].T + weights[0][1]
+    hits = topk_hits(scores, problem.test_y, 1)
+    return ProbeResult(
+        float(hits.mean()),
+        float(topk_hits(scores, problem.test_y, 5).mean()),
+        per_class_mean(hits, problem.test_y),
+        float(c),
+        converged[0],
+        len(problem.train_x),
+        len(hits),
+        bootstrap_interval(hits, seed=seed),
+        objective[0],
+        hits,
+    )
+
+
+def sweep_c(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    val_x: np.ndarray,
+    val_y: np.ndarray,
+    values: Sequence[float] = C_VALUES,
+    *,
+    standardize: bool = False,
+    solver: str = "auto",
+    device: str | torch.device = "cpu",
+    max_iter: int = 10_000,
+    tol: float = 1e-4,
+) -> Sweep:
+    """Choose C on validation images. It never sees a test image: give it a split of the training images.
+
+    Raises:
+        as `linear_probe`.
+    """
+    problem = _prepare(train_x, train_y, val_x, val_y, standardize)
+    weights, _, _ = _fit(problem, values, solver, device, max_iter, tol)
+    hits = [topk_hits(problem.test_x @ w.T + b, problem.test_y, 1).mean() for w, b in weights]
+    ordered = sorted(zip(hits, values), key=lambda pair: (-pair[0], pair[1]))
+    return Sweep(float(ordered[0][1]), tuple(map(float, values)), tuple(map(float, hits)))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Checked arrays; labels are 0..K-1 in the order of the training classes."""
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+
+
+def _prepare(
+    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, standardize: bool
+) -> _Prepared:
+    train_x, train_y = check_labelled(train_x, train_y, "train")
+    test_x, test_y = check_labelled(test_x, test_y, "test")
+    if train_x.shape[1] != test_x.shape[1]:
+        raise DataError(f"train features have {train_x.shape[1]} dimensions, test features {test_x.shape[1]}")
+    classes = np.unique(train_y)
+    if len(classes) < 2:
+        raise DataError(f"the training labels hold one class ({classes[0]}); a probe needs at least two")
+    unseen = np.setdiff1d(test_y, classes)
+    if len(unseen):
+        raise DataError(f"test classes {unseen[:5].tolist()} have no training image; use one split of one data set")
+    center, scale = np.zeros(train_x.shape[1]), np.ones(train_x.shape[1])
+    if standardize:
+        center, scale = train_x.mean(0), train_x.std(0)
+        scale[scale < 1e-12] = 1
+    places = np.searchsorted(classes, train_y), np.searchsorted(classes, test_y)
+    return _Prepared((train_x - center) / scale, places[0], (test_x - center) / scale, places[1])
+
+
+def check_labelled(x: np.ndarray, y: np.ndarray, which: str) -> tuple[np.ndarray, np.ndarray]:
+    """float64 (N, D) and int64 (N,).
+
+    Raises:
+        DataError: shapes that do not fit, no image, non-finite features, an unlabelled image.
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y)
+    if x.ndim != 2 or y.shape != (len(x),) or not len(x):
+        raise DataError(f"{which} features have shape {x.shape} and labels {y.shape}; they must be (N, D) and (N,)")
+    if not np.isfinite(x).all():
+        row = int(np.flatnonzero(~np.isfinite(x).all(1))[0])
+        raise DataError(f"{which} features are not finite (first in row {row}); the encoder has diverged")
+    if y.min() < 0:
+        raise DataError(f"{int((y < 0).sum())} {which} images have no label (-1); a probe needs labels for all")
+    return x, y.astype(np.int64)
+
+
+def _fit(
+    problem: _Prepared, values: Sequence[float], solver: str, device: str | torch.device, max_iter: int, tol: float
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[bool], list[float]]:
+    """(weight (K, D), intercept (K,)) for each C, whether each converged, and the objectives."""
+    if not (len(values) and all(np.isfinite(c) and c > 0 for c in values)):
+        raise ConfigError(f"C={list(values)} must be positive")
+    if solver not in ("auto", "sklearn", "torch"):
+        raise ConfigError(f"solver={solver!r} is unknown; choose auto, sklearn or torch")
+    if solver == "auto":
+        small = torch.device(device).type == "cpu" and len(problem.train_x) <= SKLEARN_LIMIT
+        solver = "sklearn" if small else "torch"
+    if solver == "sklearn":
+        fits = [_fit_sklearn(problem, c, max_iter, tol) for c in values]
+        return [f[0] for f in fits], [f[1] for f in fits], [f[2] for f in fits]
+    on_cpu = torch.device(device).type == "cpu"
+    x_ND = torch.as_tensor(problem.train_x, dtype=torch.float64 if on_cpu else torch.float32, device=device)
+    y_N = torch.as_tensor(problem.train_y, device=device)
+    fit = fit_logistic(x_ND, y_N, values, max_iter=max_iter, tol=tol)
+    pairs = zip(fit.weight_RKD.cpu().double().numpy(), fit.bias_RK.cpu().double().numpy())
+    return list(pairs), fit.converged_R.tolist(), fit.objective_R.tolist()
+
+
+def _fit_sklearn(
+    problem: _Prepared, c: float, max_iter: int, tol: float
+) -> tuple[tuple[np.ndarray, np.ndarray], bool, float]:
+    center = problem.train_x.mean(0)  # exact: the intercept takes it up, and lbfgs needs far fewer steps
+    x, y = problem.train_x - center, problem.train_y
+    model = LogisticRegression(C=c, max_iter=max_iter, tol=tol)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model.fit(x, y)
+    converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+    weight, bias = model.coef_, model.intercept_
+    if len(weight) == 1:  # two classes: sklearn keeps the difference of the two; same scores, same penalty when halved
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    logits = x @ weight.T + bias
+    losses = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(y)), y]
+    return (weight, bias - weight @ center), converged, float(c * losses.sum() + 0.5 * (weight**2).sum())

@@ -1,0 +1,139 @@
+"""The numbers themselves, on plain arrays: accuracy, data-set-level IoU, bootstrap intervals, a paired test over seeds.
+
+Every figure is a fraction in [0, 1]; tables print percent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from ssl_parts.errors import ConfigError, DataError
+
+
+def topk_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Whether each sample's label is among its k highest scores.
+
+    Args:
+        scores: (N, C) scores, larger is better.
+        labels: (N,) column indices.
+        k: how many guesses count; more than C means C.
+
+    Returns:
+        bool (N,). A label that ties with the k-th score counts as worse than every column before it, so a constant
+        scorer gains nothing from ties.
+    """
+    own = scores[np.arange(len(labels)), labels][:, None]
+    columns = np.arange(scores.shape[1])[None]
+    ahead = (scores > own) | ((scores == own) & (columns < labels[:, None]))
+    return ahead.sum(1) < min(k, scores.shape[1])
+
+
+def per_class_mean(hits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the classes present in `labels` of each class's own accuracy (balanced accuracy)."""
+    return float(np.mean([hits[labels == c].mean() for c in np.unique(labels)]))
+
+
+def confusion_matrix(pred: np.ndarray, true: np.ndarray, classes: int, ignore: int | None = None) -> np.ndarray:
+    """Counts of (true, predicted) pairs, to be summed over a data set.
+
+    Args:
+        pred, true: integer arrays of one shape, values in [0, classes).
+        ignore: value of `true` that is left out.
+
+    Returns:
+        int64 (classes, classes), rows are the truth.
+
+    Raises:
+        DataError: an id outside [0, classes).
+    """
+    true, pred = np.asarray(true).ravel().astype(np.int64), np.asarray(pred).ravel().astype(np.int64)
+    if ignore is not None:
+        keep = true != ignore
+        true, pred = true[keep], pred[keep]
+    for what, ids in (("true", true), ("predicted", pred)):
+        if ids.size and not (ids.min() >= 0 and ids.max() < classes):
+            raise DataError(f"{what} ids run from {ids.min()} to {ids.max()}, but there are {classes} classes")
+    return np.bincount(true * classes + pred, minlength=classes * classes).reshape(classes, classes)
+
+
+def iou_per_class(confusion: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class of a confusion matrix summed over the whole data set.
+
+    Returns:
+        float64 (classes,); NaN for a class that neither truth nor prediction ever has, so that a mean can leave it out.
+    """
+    inside = np.diag(confusion).astype(np.float64)
+    union = confusion.sum(0) + confusion.sum(1) - inside
+    return np.divide(inside, union, out=np.full(len(inside), np.nan), where=union > 0)
+
+
+def mean_iou(iou: np.ndarray, background: bool) -> float:
+    """Mean IoU over the classes that occur; class 0 is the background and counts only when asked for."""
+    used = np.asarray(iou)[0 if background else 1 :]
+    used = used[~np.isnan(used)]
+    return float(used.mean()) if used.size else float("nan")
+
+
+def bootstrap_interval(
+    values: np.ndarray, level: float = 0.95, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean, for instance of per-image hits.
+
+    Args:
+        values: (N,) numbers or bools.
+        level: coverage.
+        draws: resamples of N with replacement.
+        seed: of the resampling, so that one run prints one interval.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.size == 0:
+        raise DataError("no values to take a bootstrap interval of")
+    generator = np.random.default_rng(seed)
+    means = np.array([values[generator.integers(0, values.size, values.size)].mean() for _ in range(draws)])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A difference between two arms that share their seeds."""
+
+    mean: float  # of b - a
+    sd: float  # over seeds, of the differences
+    p: float  # two-sided paired t-test; NaN with a single seed
+    n: int
+
+    @property
+    def beyond_spread(self) -> bool:
+        """Whether the difference is larger than the seeds' spread: p < 0.05."""
+        return bool(self.p < 0.05)
+
+    def sentence(self) -> str:
+        """The difference in points and what can be said of it."""
+        points = f"{100 * self.mean:+.1f} points"
+        if self.n < 2:
+            return f"{points} on a single seed: nothing can be said about the spread"
+        verdict = "larger than" if self.beyond_spread else "within"
+        spread = f"± {100 * self.sd:.1f} over {self.n} seeds"
+        return f"{points} {spread}, {verdict} the seeds' spread (paired t, p={self.p:.2g})"
+
+
+def paired_test(a: Sequence[float], b: Sequence[float]) -> PairedTest:
+    """Paired t-test of b - a, where a[i] and b[i] come from one seed.
+
+    Raises:
+        ConfigError: the two have different numbers of seeds.
+    """
+    if len(a) != len(b) or not len(a):
+        raise ConfigError(f"a paired test needs the same seeds in both arms; got {len(a)} and {len(b)} values")
+    difference = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
+    mean, n = float(difference.mean()), len(difference)
+    if n < 2:
+        return PairedTest(mean, float("nan"), float("nan"), n)
+    sd = float(difference.std(ddof=1))
+    if sd == 0:
+        return PairedTest(mean, 0.0, 1.0 if mean == 0 else 0.0, n)
+    p = 2 * stats.t.sf(abs(mean) / (sd / np.sqrt(n)), n - 1)
+    return PairedTest(mean, sd, float(p), n)
