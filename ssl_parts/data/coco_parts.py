@@ -1,7 +1,7 @@
 """Part polygons in COCO's format: a JSON of images, categories (the parts) and annotations; no other library is needed.
 
-Polygons are filled by PIL; run-length masks, compressed or not, are decoded here. Of two parts on one pixel the smaller
-one is on top.
+A pixel is in a polygon where its centre is. Run-length masks, compressed or not, are decoded here. Of two parts on one
+pixel the smaller one is on top.
 """
 
 import json
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 
 from ssl_parts.data.archive import find_root
 from ssl_parts.data.image_files import ListedImages, Listing
@@ -109,13 +108,24 @@ def rasterise(segmentation: list | dict, height: int, width: int, path: str) -> 
             )
         flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
         return flat.reshape(width, height).T  # COCO runs down the columns
-    canvas = Image.new("1", (width, height))
-    draw = ImageDraw.Draw(canvas)
+    region = np.zeros((height, width), dtype=bool)
     for polygon in segmentation:
         if len(polygon) < 6 or len(polygon) % 2:
             raise DataError(f"{path}: a polygon of {len(polygon)} numbers; x, y of at least three corners are needed")
-        draw.polygon([float(v) for v in polygon], fill=1)
-    return np.asarray(canvas)
+        region |= _fill(np.asarray(polygon, dtype=np.float64).reshape(-1, 2), height, width)
+    return region
+
+
+def _fill(corners_N2: np.ndarray, height: int, width: int) -> np.ndarray:
+    """bool (H, W): pixels whose centre lies in the polygon (even-odd). An edge toggles all pixels to its right."""
+    toggles = np.zeros((height, width + 1), dtype=np.uint8)
+    for (x0, y0), (x1, y1) in zip(corners_N2, np.roll(corners_N2, -1, axis=0)):
+        low, high = min(y0, y1), max(y0, y1)
+        rows = np.arange(max(0, int(np.ceil(low - 0.5))), min(height, int(np.ceil(high - 0.5))))
+        if len(rows):
+            x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+            toggles[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(int)] ^= 1
+    return np.bitwise_xor.accumulate(toggles, axis=1)[:, :width].astype(bool)
 
 
 def _unpack(text: str) -> list[int]:

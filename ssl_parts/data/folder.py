@@ -3,16 +3,21 @@ where they are there. Your own photographs, Stanford Cars as class folders, Oxfo
 """
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 
 from ssl_parts.data.archive import Census, find_root
 from ssl_parts.data.image_files import ImageFiles
+from ssl_parts.data.index_cache import index_file, load_index, pack_names, save_index, unpack_names
 from ssl_parts.data.splits import choose_split, cut
 from ssl_parts.errors import ConfigError, DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+VERSION = 1  # of the kept list
+LARGE = 5_000  # images from which on it is kept
+SETTLED = 3 * 10**9  # nanoseconds that a folder must be left alone first: times on network disks are coarse
 SPLIT_FOLDERS = {
     **dict.fromkeys(("train", "training", "trainingset"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
@@ -68,8 +73,25 @@ class Folder(ImageFiles):
 
 
 def list_images(root: Path) -> list[str]:
-    """Image files below root, relative, sorted; links to folders are followed once."""
-    found, seen = [], set()
+    """Image files below root, relative, sorted; links to folders are followed once.
+
+    The list of a large folder is kept (see `index_cache`) and used again while no folder in it has changed.
+    """
+    file = index_file("folder", f"{VERSION} {root.resolve()}")
+    kept = load_index(file)
+    if kept is not None and _unchanged(root, kept):
+        return unpack_names(kept["images"])
+    images, folders = _walk(root)
+    if len(images) >= LARGE:
+        times = np.array([(root / folder).stat().st_mtime_ns for folder in folders], dtype=np.int64)
+        if times.max() < time.time_ns() - SETTLED:
+            save_index(file, {"images": pack_names(images), "folders": pack_names(folders), "times": times})
+    return images
+
+
+def _walk(root: Path) -> tuple[list[str], list[str]]:
+    """(images, sorted; folders that were read, root as '.')."""
+    images, folders_read, seen = [], [], set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
@@ -78,8 +100,18 @@ def list_images(root: Path) -> list[str]:
         seen.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
         prefix = Path(folder).relative_to(root)
-        found += [(prefix / f).as_posix() for f in files if f.lower().endswith(SUFFIXES) and not f.startswith(".")]
-    return sorted(found)
+        folders_read.append(prefix.as_posix())
+        images += [(prefix / f).as_posix() for f in files if f.lower().endswith(SUFFIXES) and not f.startswith(".")]
+    return sorted(images), folders_read
+
+
+def _unchanged(root: Path, kept: dict[str, np.ndarray]) -> bool:
+    """A folder's time changes when a file in it comes or goes."""
+    try:
+        times = [(root / folder).stat().st_mtime_ns for folder in unpack_names(kept["folders"])]
+    except OSError:
+        return False
+    return np.array_equal(times, kept["times"])
 
 
 def split_folders(paths: list[str]) -> dict[str, str]:

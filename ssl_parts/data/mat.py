@@ -3,8 +3,8 @@
 Read here rather than by scipy.io.loadmat, which a damaged file takes down with a segmentation fault (scipy 1.17). Every
 length is checked against what is there, and objects and function handles are refused: nothing in a file is executed.
 
-Layout: a header of 128 bytes, then elements: a tag (type, bytes) and its data, padded to 8 bytes. A matrix is an element
-of elements: flags, dimensions, name, and the values or, for cells and structures, further matrices.
+Layout: a header of 128 bytes, then elements: a tag (type, bytes) and its data, padded to 8 bytes. A matrix is an
+element of elements: flags, dimensions, name, and the values or, for cells and structures, further matrices.
 """
 
 import struct

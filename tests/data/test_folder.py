@@ -1,7 +1,10 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from ssl_parts.data import folder
 from ssl_parts.data.catalogue import build_dataset
 from ssl_parts.errors import ConfigError, DataError
 
@@ -70,6 +73,23 @@ def test_empty_and_missing(tmp_path, write_text):
         build_dataset("folder", tmp_path / "x")
     with pytest.raises(ConfigError, match=r"data\.root is not set"):
         build_dataset("folder")
+
+
+def test_the_list_of_a_large_folder_is_kept(image_folder, tmp_path, monkeypatch, write_image):
+    monkeypatch.setenv("SSL_PARTS_CACHE", str(tmp_path / "indices"))
+    monkeypatch.setattr(folder, "LARGE", 10)
+    first = build_dataset("folder", image_folder).paths
+    assert not (tmp_path / "indices").exists()  # just written: its times may not tell the next change
+    monkeypatch.setattr(folder, "SETTLED", -1)
+    build_dataset("folder", image_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "_walk", lambda root: pytest.fail("walked again"))
+        assert build_dataset("folder", image_folder).paths == first
+    os.utime(image_folder / "bee/deep", ns=(1, 1))  # so that the new image surely changes the folder's time
+    write_image(image_folder / "bee/deep/new.jpg")
+    assert len(build_dataset("folder", image_folder)) == 13
+    (image_folder / "bee/deep/new.jpg").unlink()
+    assert build_dataset("folder", image_folder).paths == first
 
 
 def test_real_flowers(real_data):
