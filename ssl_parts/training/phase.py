@@ -161,7 +161,8 @@ class Trainer:
         if self.phase.parts is not None:
             ids = self.phase.parts.batch(indices).to(device, non_blocking=True)
         images = images.to(device, non_blocking=True)
-        return make_views(images, ids, recipe.share(self.local_batch), self.phase.views, self.k)
+        background = None if self.phase.parts is None else self.phase.parts.background
+        return make_views(images, ids, recipe.share(self.local_batch), self.phase.views, self.k, background)
 
     def _initial_outputs(self, images: Tensor) -> Outputs | None:
         if self.initial is None:

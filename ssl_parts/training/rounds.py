@@ -29,6 +29,7 @@ from ssl_parts.training.config import TrainConfig
 from ssl_parts.training.monitor import MetricsLog
 from ssl_parts.training.phase import Phase, steps_of, train_phase
 from ssl_parts.training.progress import Progress
+from ssl_parts.views import check_share
 
 if TYPE_CHECKING:
     from ssl_parts.config import Config
@@ -90,6 +91,12 @@ def check_run(run: Run) -> None:
     steps_of(1, len(run.bank), run.train)
     if run.train.batch % run.accelerator.num_processes:
         raise ConfigError(f"train.batch={run.train.batch} does not divide by {run.accelerator.num_processes} processes")
+    check_share(run.train.batch // run.accelerator.num_processes, run.config.views)
+    if run.config.views.swap_background > 0 and not run.config.parts.has_background:
+        raise ConfigError(
+            f"views.swap_background={run.config.views.swap_background} needs to know the background, but "
+            "parts.foreground.method=none; choose a foreground method or views.swap_background=0"
+        )
     encoder, parts = run.encoder(None), run.config.parts
     encoder.check_stages([*parts.stages, *parts.foreground.stages])
     for side in (run.config.views.size, run.bank.size):  # a ViT's patches must divide both

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_parts.errors import ConfigError
+from ssl_parts.views.background import BLOCK, exchange_backgrounds
 from ssl_parts.views.geometry import CropConfig, random_crops, sample_ids, sample_images
 from ssl_parts.views.photometric import PhotometricConfig, Photometry, apply_photometry, draw_photometry
 
@@ -27,6 +28,7 @@ class ViewsConfig:
     size: int = 224  # side of a view in pixels
     ids_size: int = 56  # side of the grid on which a view's part ids are sampled, before the vote on the feature grid
     interpolation: Interpolation = Interpolation.bicubic
+    swap_background: float = 0.0  # probability that a view gets another image's background; needs a foreground step
     crop: CropConfig = field(default_factory=CropConfig)
     photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
 
@@ -35,6 +37,8 @@ class ViewsConfig:
             raise ConfigError(f"views.size={self.size}: a view has at least 16 pixels a side")
         if not 1 <= self.ids_size <= self.size:
             raise ConfigError(f"views.ids_size={self.ids_size}: lies in 1..views.size={self.size}")
+        if not 0 <= self.swap_background <= 1:
+            raise ConfigError(f"views.swap_background={self.swap_background}: a probability lies in [0, 1]")
         self.crop.check()
         self.photometric.check()
 
@@ -45,6 +49,7 @@ class Recipe:
 
     theta_N23: Tensor
     photometry: tuple[Photometry, Photometry]
+    swapped: tuple[Tensor, Tensor]  # bool (B,): which images of view 1 and 2 get another background
     uniform_B: Tensor  # (B, 256) numbers in [0, 1): the priority of each part id, the same in both views
 
     def share(self, rows: slice) -> "Recipe":
@@ -53,6 +58,7 @@ class Recipe:
         return Recipe(
             torch.cat([one[rows], two[rows]]),
             (self.photometry[0][rows], self.photometry[1][rows]),
+            (self.swapped[0][rows], self.swapped[1][rows]),
             self.uniform_B[rows],
         )
 
@@ -67,16 +73,33 @@ class Views:
     priority_NK: Tensor | None  # which part ids to sample first
 
 
+def check_share(share: int, config: ViewsConfig) -> None:
+    """ConfigError unless a process's share of the batch can exchange backgrounds."""
+    if config.swap_background > 0 and share % BLOCK:
+        raise ConfigError(
+            f"views.swap_background={config.swap_background} exchanges backgrounds within blocks of {BLOCK} images, but a "
+            f"process has {share} images a step; make train.batch a multiple of {BLOCK} x processes"
+        )
+
+
 def draw_recipe(n: int, config: ViewsConfig, seed: int, step: int) -> Recipe:
     """A pure function of its arguments: the same after a resume, on any device, for any split over processes."""
     entropy = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(entropy >> 1))
     theta = torch.cat([random_crops(n, config.crop, generator) for _ in range(2)])
     photometry = tuple(draw_photometry(n, view, config.photometric, generator) for view in range(2))
-    return Recipe(theta, photometry, torch.rand(n, 256, generator=generator))
+    swapped = tuple(torch.rand(n, generator=generator) < config.swap_background for _ in range(2))
+    return Recipe(theta, photometry, swapped, torch.rand(n, 256, generator=generator))
 
 
-def make_views(images_BCHW: Tensor, ids_Bhw: Tensor | None, recipe: Recipe, config: ViewsConfig, k: int = 0) -> Views:
+def make_views(
+    images_BCHW: Tensor,
+    ids_Bhw: Tensor | None,
+    recipe: Recipe,
+    config: ViewsConfig,
+    k: int = 0,
+    background: int | None = None,
+) -> Views:
     """Sample both views on the device of the images.
 
     Args:
@@ -84,14 +107,17 @@ def make_views(images_BCHW: Tensor, ids_Bhw: Tensor | None, recipe: Recipe, conf
         ids_Bhw: part ids on any grid over the whole image, or None.
         recipe: from `draw_recipe`, for exactly these B images.
         k: number of part ids; gives the priorities.
+        background: the id of what is not object; without it no background is exchanged.
     """
     device = images_BCHW.device
     theta = recipe.theta_N23.to(device, non_blocking=True)
     pixels = images_BCHW.float().div_(255)
-    views = [
-        apply_photometry(sample_images(pixels, part, config.size, config.interpolation.value), photometry)
-        for part, photometry in zip(theta.chunk(2), recipe.photometry, strict=True)
-    ]
+    views = []
+    for view, (part, photometry) in enumerate(zip(theta.chunk(2), recipe.photometry, strict=True)):
+        shown = pixels
+        if ids_Bhw is not None and background is not None:
+            shown = exchange_backgrounds(pixels, ids_Bhw != background, recipe.swapped[view], view)
+        views.append(apply_photometry(sample_images(shown, part, config.size, config.interpolation.value), photometry))
     if ids_Bhw is None:
         return Views(torch.cat(views), None, theta, None)
     ids = torch.cat([sample_ids(ids_Bhw, part, config.ids_size) for part in theta.chunk(2)])

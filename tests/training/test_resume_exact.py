@@ -119,5 +119,5 @@ def test_the_run_folder_is_what_the_design_says(unbroken, tmp_path):
         assert (folder / f"round_00{number}" / "parts.png").is_file()
         assert PartStore.open(folder / f"round_00{number}" / "parts").complete
     logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in logged if row["phase"] == "round 1"] == [1, 2]
+    assert [row["step"] for row in logged if row["phase"] == "round 1"] == [1, 2, 3]
     assert {"loss", "part", "instance", "shared_parts", "feature_std", "rank_me", "lr"} <= logged[-1].keys()

@@ -1,10 +1,10 @@
-"""A run small enough to be done many times: 24 drawn birds at 48 px, two steps of base, two rounds of two steps."""
+"""A run small enough to be done many times: 24 drawn birds at 48 px, three steps of base, two rounds of three steps."""
 
 from pathlib import Path
 
 OVERRIDES = [
     "data.images=24", "data.test_images=40", "data.size=48", "data.species=4", "encoder.width=0.125",
-    "train.batch=12", "train.base_epochs=1", "train.epochs=1", "train.rounds=2", "train.checkpoint_every=1",
+    "train.batch=8", "train.base_epochs=1", "train.epochs=1", "train.rounds=2", "train.checkpoint_every=1",
     "train.log_every=1", "objective.hidden=16", "objective.projection=8", "parts.size=8", "parts.k=3",
     "parts.foreground.size=8", "parts.batch=8", "evaluation.shots=1", "evaluation.draws=1", "evaluation.part_shots=4",
     "evaluation.part_draws=1", "evaluation.part_grid=8", "run.precision=fp32", "run.threads=1", "run.trackers=[]",
