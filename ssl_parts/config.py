@@ -87,6 +87,8 @@ class Config:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
+# ${times:${data.size},0.75} in a recipe: a size that follows another, rounded down to a whole number
+OmegaConf.register_new_resolver("times", lambda size, factor: int(size * factor), replace=True)
 
 
 def load_config(name: str, overrides: Sequence[str] = (), configs: Path = CONFIGS) -> Config:

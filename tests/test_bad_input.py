@@ -1,4 +1,4 @@
-"""What users get wrong: one clear error that names the value, the place and the way out, before training; nothing lost."""
+"""What users get wrong: one clear error with the value, the place and the way out, before training; nothing lost."""
 
 import subprocess
 import sys
@@ -9,8 +9,6 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent / "training"))
 from tiny_run import overrides
 
 from ssl_parts.config import load_config

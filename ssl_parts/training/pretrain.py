@@ -27,7 +27,7 @@ def pretrain(config: "Config") -> dict:
     """Run (or continue) a recipe; returns what results.json holds.
 
     Raises:
-        ConfigError, DataError, WeightsError, PartDiscoveryError: before any training time is spent and any file written.
+        ConfigError, DataError, WeightsError, PartDiscoveryError: before training and before any file.
         TrainingError: a run that cannot go on; its checkpoints stay.
     """
     accelerator = start(config)

@@ -3,4 +3,13 @@
 from ssl_parts.views.geometry import inverse_theta, relative_theta
 from ssl_parts.views.pair import Recipe, Views, ViewsConfig, check_share, draw_recipe, make_views
 
-__all__ = ["Recipe", "Views", "ViewsConfig", "check_share", "draw_recipe", "inverse_theta", "make_views", "relative_theta"]
+__all__ = [
+    "Recipe",
+    "Views",
+    "ViewsConfig",
+    "check_share",
+    "draw_recipe",
+    "inverse_theta",
+    "make_views",
+    "relative_theta",
+]

@@ -1,11 +1,11 @@
 """Background exchange: the object stays, what is behind it comes from another image of the batch.
 
-An encoder that tells images apart by their backgrounds learns nothing about birds. Discovery knows where the object is, so
-a view may get a stranger's background; what the two views still share is the object. Ours, beside PARTICLE: background
+An encoder that tells images apart by their backgrounds learns nothing about birds. Discovery knows where the object is,
+so a view may get a stranger's background; what the two views still share is the object. Ours, beside PARTICLE: background
 augmentation after Ryali, Schwab & Morcos (arXiv 2103.12719), with discovered instead of given foregrounds.
 
-Shapes: B images, HxW pixels. Images are exchanged within blocks of four, b ^ 1 for view 1 and b ^ 2 for view 2, so the two
-views of an image never share a new background, and a rank needs no image of another rank.
+Shapes: B images, HxW pixels. Images are exchanged within blocks of four, b ^ 1 for view 1 and b ^ 2 for view 2, so the
+two views of an image never share a new background, and a rank needs no image of another rank.
 """
 
 import torch
@@ -24,14 +24,16 @@ def partners(count: int, view: int) -> Tensor:
 def without_object(images_BCHW: Tensor, foreground_B1HW: Tensor) -> Tensor:
     """The images with the object painted over by the background around it; background pixels stay as they are.
 
-    The fill is the mean of the background in a window around the pixel, further inside the object that of a coarse grid.
+    The fill is the mean of the background in a window around the pixel; deep inside the object that of a coarse grid.
     """
     background = (~foreground_B1HW).to(images_BCHW.dtype)
     window = max(3, images_BCHW.shape[-1] // REACH // 2 * 2 + 1)
     near_sum = F.avg_pool2d(images_BCHW * background, window, 1, window // 2)
     near_share = F.avg_pool2d(background, window, 1, window // 2)
     coarse_share = F.adaptive_avg_pool2d(background, 4)
-    whole = (images_BCHW * background).mean((2, 3), keepdim=True) / background.mean((2, 3), keepdim=True).clamp(min=1e-3)
+    whole = (images_BCHW * background).mean((2, 3), keepdim=True) / background.mean((2, 3), keepdim=True).clamp(
+        min=1e-3
+    )
     coarse = F.adaptive_avg_pool2d(images_BCHW * background, 4) / coarse_share.clamp(min=1e-3)
     coarse = torch.where(coarse_share > 0.05, coarse, whole)
     far = F.interpolate(coarse, size=images_BCHW.shape[-2:], mode="bilinear", align_corners=False)

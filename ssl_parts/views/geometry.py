@@ -1,7 +1,8 @@
 """Crops and flips as one affine grid that samples image and part ids alike.
 
 A view is described by theta (2x3), which takes normalised output coordinates (x, y in [-1, 1], corners at pixel
-edges) to normalised input coordinates. One theta serves the image (bicubic), its ids (nearest) and, inverted, the way back.
+edges) to normalised input coordinates. One theta serves the image (bicubic), its ids (nearest) and,
+inverted, the way back.
 
 Shapes: N views, C channels, SxS output.
 """

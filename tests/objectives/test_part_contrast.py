@@ -34,7 +34,9 @@ def by_formula(q, t, ids, valid, tau=0.1, local_negatives=True):
                 if not valid[this][b, i]:
                     continue
                 anchors += 1
-                s = lambda v, c, j, b=b, i=i, this=this: float(F.cosine_similarity(q[this][b, i], t[v][c, j], dim=0)) / tau  # noqa: E731
+                s = lambda v, c, j, b=b, i=i, this=this: (
+                    float(F.cosine_similarity(q[this][b, i], t[v][c, j], dim=0)) / tau
+                )
                 anchor = int(ids[this][b, i])
                 positives = [j for j in range(m_all) if valid[other][b, j] and int(ids[other][b, j]) == anchor]
                 z = 0.0

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState
-
-sys.path.insert(0, str(Path(__file__).parent))
 from tiny_run import contents, overrides
 
 from ssl_parts.config import load_config
@@ -113,7 +111,14 @@ def test_another_configuration_is_refused_with_the_difference_and_speed_keys_are
 def test_the_run_folder_is_what_the_design_says(unbroken, tmp_path):
     run(tmp_path)
     folder = tmp_path / "tiny"
-    for name in ("config.yaml", "environment.json", "metrics.jsonl", "results.json", "report.html", "export/config.json"):
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "results.json",
+        "report.html",
+        "export/config.json",
+    ):
         assert (folder / name).is_file(), name
     for number in range(2):
         assert (folder / f"round_00{number}" / "parts.png").is_file()

@@ -1,4 +1,4 @@
-"""torchrun with two CPU processes trains as one process does: same loss, same weights (batch-norm statistics frozen)."""
+"""Two CPU processes under torchrun train as one process does: same loss, same weights (frozen batch-norm statistics)."""
 
 import json
 import subprocess
@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-
-sys.path.insert(0, str(Path(__file__).parent))
 from tiny_run import overrides
 
 REPO = Path(__file__).resolve().parents[2]

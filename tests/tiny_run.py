@@ -17,6 +17,10 @@ def overrides(folder: Path, *more: str) -> list[str]:
 
 def contents(run: Path) -> dict[str, bytes]:
     """What must be bit-equal however often a run was killed: weights, part ids, figures, logged losses."""
-    files = [*run.glob("*/encoder.safetensors"), *run.glob("round_*/parts/*.npy"), *run.glob("export/model.safetensors")]
+    files = [
+        *run.glob("*/encoder.safetensors"),
+        *run.glob("round_*/parts/*.npy"),
+        *run.glob("export/model.safetensors"),
+    ]
     found = {str(path.relative_to(run)): path.read_bytes() for path in sorted(files)}
     return found | {"metrics": (run / "metrics.jsonl").read_bytes()}
