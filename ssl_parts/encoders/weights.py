@@ -17,6 +17,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ssl_parts.encoders.families import head_prefixes
+from ssl_parts.encoders.layouts import NameLayout, fitted, layouts_for, tidy
 from ssl_parts.encoders.read import read_checkpoint
 from ssl_parts.encoders.sources import locate
 from ssl_parts.errors import WeightsError
@@ -29,8 +30,12 @@ COUNTER = "num_batches_tracked"  # batch-norm's count of steps: loaded where it 
 
 # Where a checkpoint holds several copies of the encoder: the averaged teacher of self-distillation first, as its
 # authors evaluate it; the momentum copies of contrastive methods last, as theirs do not.
-PREFERRED = ("teacher", "ema", "state_dict_ema", "model_ema")
-MOMENTUM = ("momentum", "encoder_k", "key", "target", "target_encoder", "target_network", "backbone_momentum")
+AVERAGES = ("ema", "state_dict_ema", "model_ema")
+TARGETS = ("encoder_k", "target", "target_encoder", "target_network", "target_backbone")
+WRAPPERS = (
+    *("module", "_orig_mod", "model", "backbone", "encoder", "network", "net", "trunk", "teacher", "student"),
+    *("online_network", "online_backbone", "base_encoder", "encoder_q", "vision_encoder", "_fsdp_wrapped_module"),
+)
 
 
 @dataclass
@@ -109,16 +114,18 @@ def load_weights(
 
 
 def _candidates(content: dict, model: nn.Module, needed: State) -> Iterator[_Candidate]:
-    for where, state in _flat_dicts(content):
-        for prefix in _prefixes(state, needed):
-            inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            label = ".".join([*where, prefix.rstrip(".")]).strip(".") or "top level"
-            rank = _rank([*where, *prefix.split(".")])
-            mean_std = _mean_std(state, prefix)
-            yield _Candidate(label, inner, mean_std, rank)
-            converted = _family_filter(inner, model)
-            if converted is not None:
-                yield _Candidate(label, converted, mean_std, rank + 1)
+    for where, raw in _flat_dicts(content):
+        state = {tidy(name): value for name, value in raw.items()}
+        for layout in layouts_for(model):
+            for prefix in _prefixes(state, needed, layout):
+                rank = _rank([*where, *prefix.split(".")])
+                found = ".".join([*where, prefix.rstrip(".")]).strip(".") or "top level"
+                found += "" if layout.whose == "timm" else f", {layout.whose} names"
+                inner = _translated(state, prefix, layout, needed)
+                yield _Candidate(found, inner, _mean_std(state, prefix), rank)
+                converted = _family_filter(inner, model) if layout.whose == "timm" else None
+                if converted is not None:
+                    yield _Candidate(found, converted, _mean_std(state, prefix), rank + 1)
 
 
 def _flat_dicts(content: dict, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], State]]:
@@ -126,26 +133,62 @@ def _flat_dicts(content: dict, where: tuple[str, ...] = ()) -> Iterator[tuple[tu
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if tensors:
         yield where, tensors
+    modules = _haiku_modules(content)
+    if modules:
+        yield where, modules
     for key, value in content.items():
-        if isinstance(value, dict) and len(where) < 3:
+        if isinstance(value, dict) and len(where) < 6 and "/" not in str(key):
             yield from _flat_dicts(value, (*where, str(key)))
 
 
-def _prefixes(state: State, needed: State) -> list[str]:
-    """What stands before the encoder's names in this dictionary: the prefixes with most votes, and none at all."""
+def _haiku_modules(content: dict) -> State:
+    """haiku keeps {"res_net50/~/initial_conv": {"w": tensor}}: one dictionary of all, "module.w" by name."""
+    found: State = {}
+    for key, value in content.items():
+        if isinstance(value, dict) and "/" in str(key):
+            found |= {f"{key}.{leaf}": tensor for leaf, tensor in value.items() if isinstance(tensor, Tensor)}
+    return found
+
+
+def _prefixes(state: State, needed: State, layout: NameLayout) -> list[str]:
+    """What stands before the encoder's names in this dictionary: the prefixes with most votes, and wrappers' names."""
     votes: Counter[str] = Counter()
     for name in state:
         parts = name.split(".")
         for start in range(len(parts)):
-            if ".".join(parts[start:]) in needed:
+            if layout.native(".".join(parts[start:])) in needed:
                 votes[".".join(parts[:start]) + "." if start else ""] += 1
-    return list(dict.fromkeys([prefix for prefix, _ in votes.most_common(4)] + [""]))
+    voted = [prefix for prefix, _ in votes.most_common(4)]
+    # Names that only timm's own conversion knows cannot vote.
+    return voted if layout.whose != "timm" else list(dict.fromkeys([*voted, *_wrappers(state), ""]))
+
+
+def _wrappers(state: State) -> list[str]:
+    """Leading words that wrap networks ("module.backbone."), as they occur in this dictionary."""
+    found: dict[str, None] = {}
+    for name in state:
+        prefix = ""
+        for word in name.split(".")[:-1]:
+            if word not in WRAPPERS:
+                break
+            prefix += word + "."
+        found[prefix] = None
+    return list(found)[:6]
+
+
+def _translated(state: State, prefix: str, layout: NameLayout, needed: State) -> State:
+    inner: State = {}
+    for name, value in state.items():
+        if name.startswith(prefix):
+            own = layout.native(name.removeprefix(prefix)) or name.removeprefix(prefix)
+            inner[own] = fitted(value, needed[own].shape) if own in needed and layout.whose != "timm" else value
+    return inner
 
 
 def _rank(words: list[str]) -> int:
-    if any(word in PREFERRED for word in words):
+    if any("teacher" in word or word in AVERAGES for word in words):
         return 0
-    return 4 if any(word in MOMENTUM for word in words) else 2
+    return 4 if any("momentum" in word or word in TARGETS for word in words) else 2
 
 
 def _mean_std(state: State, prefix: str) -> tuple[Tensor, Tensor] | None:
