@@ -1,8 +1,8 @@
 """Background exchange: the object stays, what is behind it comes from another image of the batch.
 
-An encoder that tells images apart by their backgrounds learns nothing about birds. Discovery knows where the object is,
-so a view may get a stranger's background; what the two views still share is the object. Ours, beside PARTICLE: background
-augmentation after Ryali, Schwab & Morcos (arXiv 2103.12719), with discovered instead of given foregrounds.
+An encoder that tells images apart by their backgrounds learns nothing about birds. Discovery knows where the object
+is, so a view may get a stranger's background; what the two views still share is the object. Ours, beside PARTICLE:
+background augmentation after Ryali, Schwab & Morcos (arXiv 2103.12719), with discovered instead of given foregrounds.
 
 Shapes: B images, HxW pixels. Images are exchanged within blocks of four, b ^ 1 for view 1 and b ^ 2 for view 2, so the
 two views of an image never share a new background, and a rank needs no image of another rank.

@@ -77,8 +77,8 @@ def check_share(share: int, config: ViewsConfig) -> None:
     """ConfigError unless a process's share of the batch can exchange backgrounds."""
     if config.swap_background > 0 and share % BLOCK:
         raise ConfigError(
-            f"views.swap_background={config.swap_background} exchanges backgrounds within blocks of {BLOCK} images, but "
-            f"a process has {share} images a step; make train.batch a multiple of {BLOCK} x processes"
+            f"views.swap_background={config.swap_background} exchanges backgrounds within blocks of {BLOCK} images, "
+            f"but a process has {share} images a step; make train.batch a multiple of {BLOCK} x processes"
         )
 
 

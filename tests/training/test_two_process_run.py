@@ -1,4 +1,4 @@
-"""Two CPU processes under torchrun train as one process does: same loss, same weights (frozen batch-norm statistics)."""
+"""Two CPU processes under torchrun train as one does: same loss, same weights (frozen batch-norm statistics)."""
 
 import json
 import subprocess
