@@ -188,9 +188,18 @@ def _fit(
     on_cpu = torch.device(device).type == "cpu"
     x_ND = torch.as_tensor(problem.train_x, dtype=torch.float64 if on_cpu else torch.float32, device=device)
     y_N = torch.as_tensor(problem.train_y, device=device)
-    fit = fit_logistic(x_ND, y_N, values, max_iter=max_iter, tol=tol)
+    binary = int(y_N.max()) == 1
+    target = y_N[:, None].to(x_ND) if binary else y_N
+    fit = fit_logistic(x_ND, target, values, independent=binary, max_iter=max_iter, tol=tol)
     pairs = zip(fit.weight_RKD.cpu().double().numpy(), fit.bias_RK.cpu().double().numpy())
-    return list(pairs), fit.converged_R.tolist(), fit.objective_R.tolist()
+    return [_each_class(w, b) for w, b in pairs], fit.converged_R.tolist(), fit.objective_R.tolist()
+
+
+def _each_class(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A row a class; for two classes scikit-learn (and so this probe) fits one sigmoid of their difference."""
+    if len(weight) > 1:
+        return weight, bias
+    return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
 
 
 def _fit_sklearn(
@@ -203,9 +212,7 @@ def _fit_sklearn(
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(x, y)
     converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
-    weight, bias = model.coef_, model.intercept_
-    if len(weight) == 1:  # two classes: sklearn keeps the difference of the two; same scores, same penalty when halved
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    weight, bias = _each_class(model.coef_, model.intercept_)
     logits = x @ weight.T + bias
     losses = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(y)), y]
-    return (weight, bias - weight @ center), converged, float(c * losses.sum() + 0.5 * (weight**2).sum())
+    return (weight, bias - weight @ center), converged, float(c * losses.sum() + 0.5 * (model.coef_**2).sum())

@@ -1,4 +1,4 @@
-"""Which images a protocol may look at: few-label draws, stratified splits and folds, functions of (labels, seed) alone."""
+"""Which images a protocol may look at: few-label draws, stratified splits, folds. Functions of (labels, seed)."""
 
 import numpy as np
 

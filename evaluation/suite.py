@@ -90,7 +90,8 @@ def evaluate_encoder(
 
     Returns:
         plain JSON: "values" name → mean, sd, values (`Measure`), with "linear", "linear_few", "part_miou" and
-        "part_miou_with_background" where they apply; "note", the protocol in a sentence; "settings", "encoder", "seconds".
+        "part_miou_with_background" where they apply; "note", the protocol in a sentence; "settings", "encoder" and
+        "seconds".
 
     Raises:
         ConfigError: settings that do not fit the data, such as more shots than images.
@@ -167,8 +168,9 @@ def describe_suite(encoder: Encoder, banks: Banks, config: EvaluationConfig, val
         said.append(f"few labels: {config.shots} a class, {config.draws} draws")
     if "part_miou" in values:
         layers = "+".join(config.part_layers or encoder.stages)
+        cells, parts = f"{config.part_grid} x {config.part_grid}", len(test.dataset.part_names)
         said.append(
-            f"parts: linear decoder on {layers} at {config.part_grid} x {config.part_grid}, "
-            f"{config.part_shots} images, {config.part_draws} draws, mean IoU of {len(test.dataset.part_names)} parts over the data set"
+            f"parts: linear decoder on {layers} at {cells}, {config.part_shots} images, {config.part_draws} draws"
         )
+        said.append(f"mean IoU of {parts} parts over the data set")
     return "; ".join([*said, "in percent, nothing selected"]) + "."
