@@ -11,11 +11,10 @@ from evaluation.suite import COLUMNS
 from ssl_parts.errors import ConfigError
 from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.pretrain import pretrain
+from ssl_parts.training.rounds import OURS
 
 if TYPE_CHECKING:
     from ssl_parts.config import Config
-
-OURS = "base + PARTICLE"
 
 
 def compare(config: "Config", seeds: list[int]) -> dict:

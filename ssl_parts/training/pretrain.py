@@ -15,8 +15,9 @@ from evaluation.suite import COLUMNS, Banks, evaluate_encoder
 from ssl_parts.data import build_bank
 from ssl_parts.export import export_encoder
 from ssl_parts.training.checkpoint import write_atomic
+from ssl_parts.training.harm import measure_drift, warnings_of
 from ssl_parts.training.monitor import MetricsLog
-from ssl_parts.training.rounds import Run, check_run, train_rounds
+from ssl_parts.training.rounds import BASE, OURS, Run, check_run, train_rounds
 from ssl_parts.training.run_folder import commit, record_run, run_folder
 
 if TYPE_CHECKING:
@@ -80,21 +81,33 @@ def finish(run: Run, seconds: float) -> dict:
     rows = evaluate_arms(run) if run.config.run.evaluate else {}
     exported = run.folder / "export"
     export_encoder(run.encoder(run.result), exported, to="timm", image_size=run.bank.size)
+    drift, warned = look_for_harm(run, rows)
     results = {
         "run": run.config.run.name,
         "seed": run.config.run.seed,
         "commit": commit(),
         "seconds": round(seconds, 1),
         "rows": rows,
+        "drift": drift,
+        "warnings": warned,
         "export": str(exported),
     }
     save_results(run.folder / "results.json", results)
     if rows:
         print("\n" + format_table(rows, COLUMNS))
+    for warning in warned:
+        print(f"\nHARM: {warning}. See train.preset, train.anchor and train.interpolate in the README.")
     print(f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)")
     print(f"Parts:   {run.folder}/round_*/parts.png")
     print(f"Results: {run.folder / 'results.json'}")
     return results
+
+
+def look_for_harm(run: Run, rows: dict) -> tuple[dict, list[str]]:
+    """Compare the result with a base that was given (one made from scratch is there to be changed)."""
+    drift = measure_drift(run.encoder(run.base), run.encoder(run.result), run.bank)
+    given = run.config.encoder.weights is not None
+    return drift.as_dict(), warnings_of(drift, rows, BASE, OURS) if given else []
 
 
 def evaluate_arms(run: Run) -> dict:

@@ -34,6 +34,8 @@ from ssl_parts.views import check_share
 if TYPE_CHECKING:
     from ssl_parts.config import Config
 
+BASE, CONTROL, OURS = "base", "base + instance contrast", "base + PARTICLE"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -66,8 +68,8 @@ class Run:
 
     def arms(self) -> dict[str, Path]:
         """Encoders that the table compares, in its order."""
-        control = {"base + instance contrast": self.control} if self.config.run.control else {}
-        return {"base": self.base, **control, "base + PARTICLE": self.result}
+        control = {CONTROL: self.control} if self.config.run.control else {}
+        return {BASE: self.base, **control, OURS: self.result}
 
     def encoder(self, weights: Path | None) -> Encoder:
         """The configured encoder with the weights of a stage of this run; None gives its configured start."""
