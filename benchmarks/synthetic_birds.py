@@ -108,7 +108,7 @@ def sheet(path: Path, size: int = 160) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--difficulty", action="store_true")
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--sheet", type=Path)
     arguments = parser.parse_args()
     if arguments.sheet:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from ssl_parts.data.birds import render
 from ssl_parts.data.records import PartsDataset, Sample
 from ssl_parts.data.synthetic_birds import SyntheticBirds, species_traits
 from ssl_parts.errors import DataError
@@ -116,13 +117,23 @@ def test_keypoints_follow_the_pose(samples):
     assert len(darker) > 40 and np.mean(darker) > 0.85
 
 
-def test_masks_mark_the_bird_and_not_the_twigs_before_it(samples):
-    """The bird is one blob but for occluders: closing the gaps of twigs leaves one large component."""
+def test_a_bird_is_one_blob(samples):
+    """Closing the gaps that twigs leave joins the mask into one large component."""
     for sample in samples:
         closed = ndimage.binary_closing(np.pad(sample.part_mask.numpy() > 0, 12), iterations=9)
         parts, n = ndimage.label(closed)
         sizes = ndimage.sum(closed, parts, range(1, n + 1))
         assert sizes.max() > 0.8 * closed.sum()
+
+
+def test_twigs_hide_parts_in_the_mask_too(samples, monkeypatch):
+    monkeypatch.setattr(render, "occluders", lambda rng, box: render.Shapes([], np.zeros((0, 3), np.float32)))
+    birds, hidden = SyntheticBirds("train", images=80, size=96), []
+    for i in range(0, 80, 2):
+        bare, mask = birds.draw(i).mask, samples[i].part_mask.numpy()
+        assert (mask[mask != bare] == 0).all()
+        hidden.append((mask != bare).sum() / (bare > 0).sum())
+    assert 0.2 < np.mean(np.array(hidden) > 0) < 0.9 and max(hidden) < 0.6 and np.mean(hidden) > 0.02
 
 
 @pytest.mark.parametrize(

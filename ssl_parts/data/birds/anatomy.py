@@ -150,8 +150,8 @@ def _pieces(shape: Shape, marks: dict[str, Mark]) -> list[tuple[str, str, np.nda
         ("body", [("belly", _body_arc(shape, 0, 360, n=28))]),
         ("body", [("back", np.concatenate([_body_arc(shape, 186, 330), _body_arc(shape, 330, 186, 0.35)]))]),
         ("body", _breast(marks["breast"].kind, shape)),
-        ("wing", wing),
         ("head", _head(shape, marks["crown"], marks["beak"])),
+        ("wing", wing),
     ]
     return [(joint, name, points) for joint, pieces in jointed for name, points in pieces]
 

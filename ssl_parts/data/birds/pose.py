@@ -21,10 +21,10 @@ def _joint_turns(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """2 x 2 matrix of each joint. All numbers are drawn whatever the pose, so that poses use the generator alike."""
     u = rng.random(8)
     raised = u[0] < RAISED
-    wing = 45 + 50 * u[1] if raised else -10 + 24 * u[1]
+    wing = 38 + 40 * u[1] if raised else -10 + 24 * u[1]
     far = wing + 10 + 18 * u[2] if raised else wing
     head = _turn(-26 + 40 * u[3])
-    if u[4] < LOOKS_BACK:
+    if u[4] < LOOKS_BACK and not raised:  # a raised wing would hide a head turned back
         head = np.diag([-1.0, 1.0]) @ _turn(-12 + 20 * u[3])
     return {"body": np.eye(2), "head": head, "tail": _turn(-28 + 56 * u[5]), "wing": _turn(wing),
             "far_wing": _turn(far), "legs": _turn(-18 + 36 * u[6])}  # fmt: skip
