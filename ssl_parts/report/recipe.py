@@ -1,0 +1,45 @@
+"""Which recipe a run's configuration is closest to, and where it differs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_parts.errors import ConfigError
+
+NOT_TOLD = ("run.name", "run.dir")  # differ in every run and change nothing
+
+
+def differences_from_recipe(config: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str]]]:
+    """(recipe, [(key, the recipe's value, this run's value)]) for the recipe of configs/ with the fewest differences.
+
+    Raises:
+        ConfigError: configs/ holds no recipe that can be composed, as in an installation without the repository.
+    """
+    from ssl_parts.config import CONFIGS  # late: this imports every room, reading files needs none
+
+    recipes = sorted(path.stem for path in Path(CONFIGS).glob("*.yaml"))
+    compared = {recipe: found for recipe in recipes if (found := _differences(recipe, config)) is not None}
+    if not compared:
+        raise ConfigError(f"no recipe in {CONFIGS} to compare with")
+    nearest = min(compared, key=lambda recipe: len(compared[recipe]))
+    return nearest, compared[nearest]
+
+
+def _differences(recipe: str, config: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
+    """Keys with another value than the recipe's; None for a recipe that does not compose on its own."""
+    from ssl_parts.config import flatten, load_config
+
+    try:
+        theirs = flatten(load_config(recipe))
+    except ConfigError:
+        return None
+    ours = flatten(dict(config))
+    keys = [key for key in ours if key not in NOT_TOLD and ours[key] != theirs.get(key)]
+    return [(key, shown(theirs.get(key)), shown(ours[key])) for key in keys]
+
+
+def shown(value: Any) -> str:
+    """A value as one would type it on the command line."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)

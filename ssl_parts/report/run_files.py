@@ -1,0 +1,145 @@
+"""What a run has left on disk so far, read without the data set, the encoder or torch."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssl_parts.errors import DataError
+
+ARM_OF_FOLDER = {"base": "base", "control": "base + instance contrast"}
+OURS = "base + PARTICLE"
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run's files; what is not there (yet) is empty, and `gaps` says so in sentences."""
+
+    folder: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    results: dict[str, Any]
+    rows: dict[str, dict[str, Any]]  # arm → {"values": ..., "note": ...}
+    gaps: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return str(self.config.get("run", {}).get("name") or self.results.get("run") or self.folder.name)
+
+    @property
+    def data_name(self) -> str:
+        return str(self.config.get("data", {}).get("name", ""))
+
+    def phases(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of the log that belong to a step, by phase, in the order in which phases began."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self.metrics:
+            if isinstance(row.get("step"), int):
+                found.setdefault(str(row.get("phase", "training")), []).append(row)
+        return found
+
+    def part_rounds(self) -> dict[int, dict[str, Any]]:
+        """Statistics of the discovered parts, by round."""
+        found = {}
+        for row in self.metrics:
+            words = str(row.get("phase", "")).split()
+            if len(words) == 2 and words[0] == "parts" and words[1].isdigit():
+                found[int(words[1])] = {key: value for key, value in row.items() if key != "phase"}
+        return found
+
+    def part_pictures(self) -> dict[int, Path]:
+        """parts.png of each round that has one."""
+        return {
+            int(path.parent.name.split("_")[1]): path for path in sorted(self.folder.glob("round_[0-9]*/parts.png"))
+        }
+
+
+def read_run(folder: Path | str) -> RunFiles:
+    """Read what is there of a run, finished or not.
+
+    Raises:
+        DataError: the folder holds no run: none of config.yaml, metrics.jsonl and results.json.
+    """
+    folder = Path(folder)
+    if not any((folder / name).is_file() for name in ("config.yaml", "metrics.jsonl", "results.json")):
+        inside = sorted(str(path.parent.name) for path in folder.glob("*/config.yaml"))
+        hint = f"; did you mean one of its runs {', '.join(inside[:5])}?" if inside else ""
+        raise DataError(f"{folder} holds no run (no config.yaml, metrics.jsonl or results.json){hint}")
+    gaps: list[str] = []
+    results = _read_object(folder / "results.json", gaps)
+    return RunFiles(
+        folder=folder,
+        config=_read_object(folder / "config.yaml", gaps),
+        environment=_read_object(folder / "environment.json", gaps),
+        metrics=_read_lines(folder / "metrics.jsonl", gaps),
+        results=results,
+        rows=_rows(results) or _evaluated_so_far(folder, gaps),
+        gaps=gaps,
+    )
+
+
+def runs_below(folder: Path | str) -> list[Path]:
+    """The folder itself if it is one run, else the runs of several seeds that launch/compare.py keeps below it."""
+    folder = Path(folder)
+    seeds = sorted(path.parent for path in folder.glob("seed_*/config.yaml"))
+    return [folder] if (folder / "config.yaml").is_file() or not seeds else seeds
+
+
+def _rows(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Arms of results.json: a run's own mapping, or the list of rows that evaluation writes."""
+    rows = results.get("rows")
+    if isinstance(rows, list):
+        rows = {f"{row.get('name')} · {row.get('protocol')}": row for row in rows if isinstance(row, dict)}
+    if not isinstance(rows, dict):
+        return {}
+    return {str(name): row for name, row in rows.items() if isinstance(row, dict) and row.get("values")}
+
+
+def _evaluated_so_far(folder: Path, gaps: list[str]) -> dict[str, dict[str, Any]]:
+    """Arms whose evaluation is finished although the run is not."""
+    rows = {}
+    for path in sorted((folder / "evaluation").glob("*.json")):
+        row = _read_object(path, gaps)
+        if row.get("values"):
+            rows[ARM_OF_FOLDER.get(path.stem, OURS)] = row
+    return rows
+
+
+def _read_object(path: Path, gaps: list[str]) -> dict[str, Any]:
+    """A JSON or YAML mapping; {} and a sentence where there is none."""
+    if not path.is_file():
+        gaps.append(f"{path.name} is not there.")
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        gaps.append(f"{path.name} cannot be read: {' '.join(str(error).split())[:200]}")
+        return {}
+    if not isinstance(content, dict):
+        gaps.append(f"{path.name} holds {type(content).__name__} instead of names and values.")
+        return {}
+    return content
+
+
+def _read_lines(path: Path, gaps: list[str]) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl; a line that a killed run left half-written is counted and left out."""
+    if not path.is_file():
+        gaps.append("metrics.jsonl is not there: nothing was logged yet.")
+        return []
+    rows, damaged = [], 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            damaged += 1
+    if damaged:
+        gaps.append(f"{damaged} damaged line{'s' if damaged > 1 else ''} of metrics.jsonl left out.")
+    return rows
