@@ -3,7 +3,6 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather as differentiable_all_gather
 
 
 def world_size() -> int:
@@ -14,15 +13,25 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+class _AllGather(torch.autograd.Function):
+    """Concatenation over ranks; its gradient is summed over ranks, and each takes the rows that it gave."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, local_B: Tensor) -> Tensor:
+        pieces = [torch.empty_like(local_B) for _ in range(world_size())]
+        dist.all_gather(pieces, local_B.contiguous())
+        return torch.cat(pieces)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient_G: Tensor) -> Tensor:
+        gradient_G = gradient_G.contiguous().clone()
+        dist.all_reduce(gradient_G)
+        return gradient_G.chunk(world_size())[rank()]
+
+
 def gather_targets(local_B: Tensor) -> Tensor:
     """Concatenate equally shaped tensors of all ranks along the first axis; where they take gradient, it flows back."""
-    if world_size() == 1:
-        return local_B
-    if local_B.requires_grad:
-        return torch.cat(differentiable_all_gather(local_B.contiguous()))
-    pieces = [torch.empty_like(local_B) for _ in range(world_size())]
-    dist.all_gather(pieces, local_B.contiguous())
-    return torch.cat(pieces)
+    return local_B if world_size() == 1 else _AllGather.apply(local_B)
 
 
 def global_sum(value: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Has training harmed the encoder that it started from? Told without labels where there are none, with them where there are.
+"""Has training harmed the encoder that it started from? Told without labels, and with them where there are some.
 
-A few epochs on a few hundred images can cost a strong encoder ten points of accuracy; the loss looks well all the while.
+A few epochs on a few hundred images can cost a strong encoder ten points; the loss looks well all the while.
 """
 
 from dataclasses import asdict, dataclass

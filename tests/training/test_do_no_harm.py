@@ -1,4 +1,4 @@
-"""What the gentle preset promises: slow lower layers, frozen statistics, an anchor, a mixture with the initial weights."""
+"""What the gentle preset promises: slow lower layers, frozen statistics, an anchor, a mixture with the start."""
 
 import pytest
 import torch
