@@ -14,6 +14,7 @@ from evaluation.results import format_table, save_results
 from evaluation.suite import COLUMNS, Banks, evaluate_encoder
 from ssl_parts.data import build_bank
 from ssl_parts.export import export_encoder
+from ssl_parts.report import write_report
 from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.harm import measure_drift, warnings_of
 from ssl_parts.training.monitor import MetricsLog
@@ -99,6 +100,7 @@ def finish(run: Run, seconds: float) -> dict:
         print(f"\nHARM: {warning}. See train.preset, train.anchor and train.interpolate in the README.")
     print(f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)")
     print(f"Parts:   {run.folder}/round_*/parts.png")
+    print(f"Report:  {write_report(run.folder)}")
     print(f"Results: {run.folder / 'results.json'}")
     return results
 
