@@ -57,9 +57,6 @@ class DatasetClustering:
         if source.place_weight:
             place_BN2 = append_place(products_BNK[..., :0], source.place_weight)
             products_BNK = products_BNK + place_BN2 @ centroids_KD[:, wide:].T
-        if not bool(torch.isfinite(products_BNK.sum())):
-            broken = [n for n, p in zip(batch.names, products_BNK) if not bool(torch.isfinite(p.sum()))]
-            raise PartDiscoveryError(f"non-finite features in {broken[0]}; check the encoder's weights and precision")
         offsets_K = centroids_KD.square().sum(1) + 2 * centroids_KD @ self.mean_D.to(source.device)
         ids_BN = (offsets_K - 2 * products_BNK).argmin(-1)
         return ids_BN if mask_BN is None else torch.where(mask_BN, ids_BN, -1)

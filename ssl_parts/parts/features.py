@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssl_parts.data.records import Sample
 from ssl_parts.encoders.encoder import Encoder
-from ssl_parts.errors import ConfigError
+from ssl_parts.errors import ConfigError, PartDiscoveryError
 from ssl_parts.parts.config import PartsConfig
 from ssl_parts.parts.hypercolumn import hypercolumn, projected_hypercolumn
 from ssl_parts.parts.kmeans import uniforms
@@ -67,7 +67,9 @@ class FeatureSource:
         images_BCHW = images[torch.from_numpy(filled)].to(self.device, non_blocking=True)
         rows = np.asarray(indices)[filled]
         names = [self.images.paths[i] for i in rows]
-        return Batch(rows, len(indices), names, images_BCHW, self._maps(images_BCHW))
+        maps = self._maps(images_BCHW)
+        check_finite(maps, names)
+        return Batch(rows, len(indices), names, images_BCHW, maps)
 
     def _maps(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         pixels_BCHW = images_BCHW.float() / 255
@@ -111,6 +113,17 @@ class FeatureSource:
         return torch.from_numpy(np.asarray(indices, np.int64)) + (self.config.seed << 32)
 
 
+def check_finite(maps: dict[str, Tensor], names: list[str]) -> None:
+    """PartDiscoveryError that names the first image with NaN or infinity in a map."""
+    for stage, map_BDHW in maps.items():
+        broken_B = ~torch.isfinite(map_BDHW.sum((1, 2, 3)))
+        if bool(broken_B.any()):
+            raise PartDiscoveryError(
+                f"non-finite features in {names[int(broken_B.nonzero()[0])]}: the encoder's map {stage!r} has NaN or "
+                "infinity there; check the encoder's weights (discovery runs in float32)"
+            )
+
+
 def append_place(points_BND: Tensor, weight: float) -> Tensor:
     """Points with (x, y) of their cell in 0..1 times `weight` behind their channels; as they are for weight 0."""
     if weight == 0:
@@ -129,8 +142,8 @@ def sampled_cells(seeds_B: Tensor, total: int, count: int) -> Tensor:
 def point_stages(encoder: Encoder | None, config: PartsConfig) -> tuple[str, ...]:
     """Stages of the points to cluster: the configured ones, or the default of the method.
 
-    per_image: all but the coarsest of a CNN, as METHODS §1.2; dataset: the deepest that still resolves parts, because
-    edges and colours of the finer ones say nothing about which part this is; a ViT's last block for both.
+    dataset: the deepest CNN stage that still resolves parts; per_image: that one and the last; a ViT's last block for
+    both. Finer maps (METHODS §1.2 takes all but the last) cluster edges and colours: worse on cub10 and carparts.
     """
     if config.features != "encoder":
         return (COLOUR,)
@@ -140,7 +153,8 @@ def point_stages(encoder: Encoder | None, config: PartsConfig) -> tuple[str, ...
         return encoder.check_stages(config.stages)
     if len(encoder.stages) == 1 or encoder.stages[0].startswith("block"):
         return (encoder.last_stage,)
-    return tuple(encoder.stages[:-1]) if config.method == "per_image" else (part_stage(encoder),)
+    fine = part_stage(encoder)
+    return (fine, encoder.last_stage) if config.method == "per_image" else (fine,)
 
 
 def part_stage(encoder: Encoder) -> str:

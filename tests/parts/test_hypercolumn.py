@@ -1,0 +1,84 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ssl_parts.errors import ConfigError
+from ssl_parts.parts.hypercolumn import hypercolumn, projected_hypercolumn, resized_norms
+from ssl_parts.parts.isometry import isometric, principal_directions
+from ssl_parts.parts.kmeans import kmeans
+
+
+def maps(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((2, 160, 7, 7), (2, 48, 13, 10), (2, 12, 20, 20))
+    return {f"stage{i}": torch.randn(*shape, generator=generator) for i, shape in enumerate(shapes)}
+
+
+def test_hypercolumn_by_hand():
+    points = hypercolumn(maps(), 16)
+    assert points.shape == (2, 256, 220)
+    assert torch.allclose(points.norm(dim=2), torch.full((2, 256), 3**0.5))
+    by_hand = F.interpolate(maps()["stage0"], (16, 16), mode="bilinear", align_corners=False)[1, :, 3, 5]
+    assert torch.allclose(points[1, 3 * 16 + 5, :160], by_hand / by_hand.norm(), atol=1e-6)
+    raw = hypercolumn(list(maps().values()), 16, normalize=False)
+    assert torch.allclose(raw[1, 3 * 16 + 5, :160], by_hand, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("size", [6, 20, 33])
+def test_isometry_keeps_every_inner_product(normalize, size):
+    wide = hypercolumn(maps(), size, normalize).double()
+    narrow = hypercolumn(maps(), size, normalize, exact_reduction=True).double()
+    assert narrow.shape[2] == 49 + 48 + 12 < wide.shape[2]
+    scale = wide.square().sum(2).max()
+    assert torch.allclose(wide @ wide.mT / scale, narrow @ narrow.mT / scale, atol=2e-6)
+
+
+def test_isometry_gives_the_same_clusters():
+    generator = torch.Generator().manual_seed(3)
+    base = torch.randn(4, 256, 3, 3, generator=generator)
+    image = F.interpolate(base, (7, 7), mode="bilinear") + 0.2 * torch.randn(4, 256, 7, 7, generator=generator)
+    wide = kmeans(hypercolumn([image], 28), 6, tolerance=0.0, iterations=300)
+    narrow = kmeans(hypercolumn([image], 28, exact_reduction=True), 6, tolerance=0.0, iterations=300)
+    assert torch.equal(wide.ids_BN, narrow.ids_BN)
+    assert torch.allclose(wide.inertia_B, narrow.inertia_B, rtol=1e-5)
+
+
+def test_isometry_of_low_rank_and_of_nothing():
+    flat = torch.ones(1, 100, 3, 3) * torch.arange(1, 10.0).view(1, 1, 3, 3)
+    coordinates = isometric(flat)
+    assert coordinates.shape == (1, 9, 3, 3)
+    assert (coordinates[:, 1:].abs() < 1e-4).all()
+    assert torch.allclose(coordinates[0, 0].abs(), 10 * torch.arange(1, 10.0).view(3, 3), rtol=1e-5)
+    assert (isometric(torch.zeros(1, 100, 3, 3)) == 0).all()
+
+
+@pytest.mark.parametrize("size", [5, 7, 10, 20, 31])
+def test_norms_of_a_resized_map_without_resizing_it(size):
+    for small in maps().values():
+        wide = F.interpolate(small, (size, size), mode="bilinear", align_corners=False)
+        assert torch.allclose(resized_norms(small, size)[:, 0], wide.norm(dim=1), rtol=2e-4)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_projection_commutes_with_resizing(normalize):
+    basis = torch.linalg.qr(torch.randn(220, 30, generator=torch.Generator().manual_seed(1))).Q
+    wide = hypercolumn(maps(), 18, normalize) @ basis
+    assert torch.allclose(projected_hypercolumn(maps(), 18, basis, normalize), wide, atol=2e-5)
+
+
+def test_principal_directions_are_those_of_the_variance_within_images():
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.tensor([5.0, 3.0, 1.0, 0.1, 0.1])
+    points = torch.randn(8, 400, 5, generator=generator) * scale
+    points = points + 100 * torch.randn(8, 1, 5, generator=generator)  # between images: must not count
+    basis, share = principal_directions(points, 2)
+    assert torch.allclose(basis.abs(), torch.eye(5)[:, :2], atol=0.05)
+    assert share == pytest.approx(34 / 35.02, abs=0.01)
+
+
+def test_bad_arguments():
+    with pytest.raises(ConfigError, match="at least one stage"):
+        hypercolumn({}, 8)
+    with pytest.raises(ConfigError, match="size"):
+        hypercolumn(maps(), 0)

@@ -1,0 +1,97 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+
+from ssl_parts.errors import PartDiscoveryError
+from ssl_parts.parts import PartStore, StoreInfo, contingency, match_ids, match_store, part_stats, store_nmi
+from ssl_parts.parts.stats import nmi_of_table
+
+INFO = StoreInfo(count=6, size=8, k=5, background=0, scope="dataset")
+
+
+def store(seed=0, info=INFO, ids=None):
+    made = PartStore(info)
+    if ids is None:
+        shape = (info.count, info.size, info.size)
+        ids = torch.randint(0, info.k, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    made.write(range(info.count), ids)
+    return made
+
+
+def test_contingency_and_nmi_against_sklearn():
+    first, second = store(0), store(1, replace(INFO, k=7))
+    a, b = first.batch(range(6)).flatten(), second.batch(range(6)).flatten()
+    assert np.array_equal(contingency(first, second), contingency_matrix(a, b))
+    assert store_nmi(first, second) == pytest.approx(normalized_mutual_info_score(a, b), abs=1e-9)
+    assert store_nmi(first, first) == pytest.approx(1.0)
+    assert nmi_of_table(np.array([[10]])) == 1.0
+
+
+def test_ids_of_one_image_are_compared_within_it():
+    ids = store(0).batch(range(6))
+    shifted = torch.stack([(image + i) % 5 for i, image in enumerate(ids)])  # another numbering in each image
+    per_image = replace(INFO, scope="image")
+    assert store_nmi(store(info=per_image, ids=ids), store(info=per_image, ids=shifted)) == pytest.approx(1.0)
+    assert store_nmi(store(ids=ids), store(ids=shifted)) < 0.5
+
+
+def test_renumbering_undoes_any_permutation_and_keeps_the_background():
+    first = store(0)
+    permutation = torch.tensor([0, 3, 1, 4, 2], dtype=torch.uint8)
+    second = store(ids=permutation[first.batch(range(6)).long()])
+    assert torch.equal(match_store(second, first).batch(range(6)), first.batch(range(6)))
+    full = torch.tensor([4, 3, 1, 0, 2], dtype=torch.uint8)
+    third = match_store(store(ids=full[first.batch(range(6)).long()]), first)
+    assert torch.equal(third.batch(range(6)) == 0, full[first.batch(range(6)).long()] == 0)
+
+
+def test_matching_is_optimal_by_brute_force():
+    from itertools import permutations
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        table = rng.integers(0, 50, (4, 4))
+        numbers = match_ids(table)
+        best = max(sum(table[p[j], j] for j in range(4)) for p in permutations(range(4)))
+        assert sorted(numbers) == [0, 1, 2, 3] and sum(table[numbers[j], j] for j in range(4)) == best
+
+
+def test_more_ids_than_before_get_new_numbers():
+    numbers = match_ids(np.array([[0, 9, 0], [0, 0, 8]]))
+    assert numbers.tolist() == [2, 0, 1]
+
+
+def test_what_cannot_be_matched():
+    with pytest.raises(PartDiscoveryError, match="mean nothing in other images"):
+        match_store(store(info=replace(INFO, scope="image")), store())
+    with pytest.raises(PartDiscoveryError, match="6 and 4 images"):
+        contingency(store(), store(info=replace(INFO, count=4)))
+    with pytest.raises(PartDiscoveryError, match="cannot number 4 ids after 5"):
+        match_store(store(info=replace(INFO, k=4)), store())
+
+
+def test_stores_of_different_sizes_share_a_grid():
+    small = store(0)
+    large = store(
+        info=replace(INFO, size=16), ids=small.batch(range(6)).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    )
+    assert store_nmi(small, large) == pytest.approx(1.0)
+
+
+def test_statistics_by_hand():
+    ids = torch.zeros(6, 8, 8, dtype=torch.uint8)
+    ids[:, :4, :4] = 1
+    ids[:, :4, 4:] = 2
+    ids[5] = 0
+    stats = part_stats(store(ids=ids))
+    assert stats.foreground_share == pytest.approx(5 / 6 * 0.5)
+    assert stats.parts_an_image == pytest.approx(10 / 6)
+    assert stats.usage_entropy == pytest.approx(np.log(2) / np.log(4))
+    assert (stats.empty, stats.used, stats.smallest_part) == (1, 2, 0.5)
+    whole = part_stats(store(info=replace(INFO, background=None), ids=ids))
+    assert whole.foreground_share == 1.0 and whole.used == 3
+    assert set(stats.as_dict()) >= {"usage_entropy", "parts_an_image", "foreground_share"}
