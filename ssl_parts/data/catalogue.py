@@ -10,6 +10,7 @@ from typing import Any
 
 from ssl_parts.data.bank import SIZES, Cache, ImageBank
 from ssl_parts.data.geometry import Fit
+from ssl_parts.data.index_cache import cache_home
 from ssl_parts.data.records import PartsDataset
 from ssl_parts.errors import ConfigError
 
@@ -98,7 +99,7 @@ class DataConfig:
     version: str | None = None  # inat: 2021, 2021_mini, 2019, 2018 or 2017
     # --- changes speed only
     cache: Cache = Cache.memory  # where resized images are kept
-    cache_dir: str | None = None  # of cache=disk; null: `cache/` beside the run
+    cache_dir: str | None = None  # of cache=disk; null: the run's, or SSL_PARTS_CACHE, or ~/.cache/ssl_parts
 
     def check(self) -> None:
         """Raises ConfigError: unknown set or split, a size out of range, an option of another set."""
@@ -161,7 +162,8 @@ def build_bank(
     Raises:
         ConfigError, DataError: as `build_dataset`, `ImageBank` and `ImageBank.fill`.
     """
-    bank = ImageBank(config.build(split), config.size, config.fit, config.cache, config.cache_dir or cache_dir)
+    folder = config.cache_dir or cache_dir or cache_home() / "images"
+    bank = ImageBank(config.build(split), config.size, config.fit, config.cache, folder)
     return bank.fill(config.on_bad_image.value, **fill)
 
 

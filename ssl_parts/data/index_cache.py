@@ -15,11 +15,15 @@ import numpy as np
 log = logging.getLogger(__name__)
 
 
+def cache_home() -> Path:
+    """The folder for what can be made again."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("SSL_PARTS_CACHE") or Path(home) / "ssl_parts")
+
+
 def index_file(kind: str, key: str) -> Path:
     """Where the index of this kind and key is kept."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("SSL_PARTS_CACHE") or Path(home) / "ssl_parts")
-    return folder / f"{kind}-{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:24]}.npz"
+    return cache_home() / f"{kind}-{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:24]}.npz"
 
 
 def load_index(file: Path) -> dict[str, np.ndarray] | None:
