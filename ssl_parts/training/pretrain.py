@@ -14,6 +14,7 @@ from evaluation.results import format_table, save_results
 from evaluation.suite import COLUMNS, Banks, evaluate_encoder
 from ssl_parts.data import build_bank
 from ssl_parts.export import export_encoder
+from ssl_parts.export.card import facts_of_run
 from ssl_parts.report import write_report
 from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.harm import measure_drift, warnings_of
@@ -81,7 +82,6 @@ def finish(run: Run, seconds: float) -> dict:
     """Evaluate, export, write results.json, print the table and where everything is."""
     rows = evaluate_arms(run) if run.config.run.evaluate else {}
     exported = run.folder / "export"
-    export_encoder(run.encoder(run.result), exported, to="timm", image_size=run.bank.size)
     drift, warned = look_for_harm(run, rows)
     results = {
         "run": run.config.run.name,
@@ -94,6 +94,9 @@ def finish(run: Run, seconds: float) -> dict:
         "export": str(exported),
     }
     save_results(run.folder / "results.json", results)
+    export_encoder(
+        run.encoder(run.result), exported, to="timm", image_size=run.bank.size, facts=facts_of_run(run.folder)
+    )
     if rows:
         print("\n" + format_table(rows, COLUMNS))
     for warning in warned:
