@@ -56,10 +56,10 @@ def fitted(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     return tensor
 
 
-def tidy(name: str) -> str:
-    """Slashes of JAX as dots; DINOv2's chunked blocks ("blocks.1.7.") without the chunk."""
+def tidy(name: str, model: nn.Module) -> str:
+    """Slashes of JAX as dots; a ViT's chunked blocks (DINOv2's "blocks.1.7.") without the chunk."""
     name = name.replace("/~/", ".").replace("/", ".")
-    return re.sub(r"(^|\.)blocks\.\d+\.(\d+)\.", r"\1blocks.\2.", name)
+    return re.sub(r"(^|\.)blocks\.\d+\.(\d+)\.", r"\1blocks.\2.", name) if is_vit(model) else name
 
 
 # ---------------------------------------------------------------- ResNets

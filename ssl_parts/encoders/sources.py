@@ -15,7 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ssl_parts.errors import WeightsError
 
-EXPORTED = "model.safetensors"  # in a timm directory
+EXPORTED = "model.safetensors"  # in an export
+STATE_DICT = "model.pth"  # in an export to=state_dict
 FINISHED = "encoder.safetensors"  # in a round that is over
 COPIES = ("student", "teacher")
 
@@ -52,13 +53,14 @@ def locate(path: Path, which: str = "best") -> Located:
         raise WeightsError(f"which={which!r} is not one of best, {', '.join(COPIES)}")
     if path.is_file():
         return _in_run(path)
-    if (path / EXPORTED).is_file():
-        return _exported(path)
+    for name in (EXPORTED, STATE_DICT):
+        if (path / name).is_file() and (path / "config.json").is_file():
+            return _exported(path / name)
     finished = _finished(path) if which == "best" else None
     if finished is not None:
         return _in_run(finished)
     if which == "best" and (path / "export" / EXPORTED).is_file():
-        return _exported(path / "export", run=path)
+        return _exported(path / "export" / EXPORTED, run=path)
     copy = "student" if which == "best" else which
     checkpoint = newest_checkpoint(path)
     if checkpoint is None:
@@ -97,23 +99,21 @@ def newest_checkpoint(path: Path) -> Path | None:
     return None
 
 
-def _exported(folder: Path, run: Path | None = None) -> Located:
-    config = folder / "config.json"
-    if not config.is_file():
-        return Located(folder / EXPORTED, run=run)
+def _exported(weights: Path, run: Path | None = None) -> Located:
+    config = weights.parent / "config.json"
     try:
         content = json.loads(config.read_text())
         about = content.get("pretrained_cfg", {})
         return Located(
-            folder / EXPORTED,
-            architecture=content.get("architecture"),
+            weights,
+            architecture=content["architecture"],
             model_args=dict(content.get("model_args", {})),
             mean=about.get("mean"),
             std=about.get("std"),
             run=run,
         )
-    except (ValueError, AttributeError, TypeError) as error:
-        raise WeightsError(f"{config} is not the config.json of a timm export: {error}") from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{config} is not the config.json of an export: {error!r}") from error
 
 
 def _settings(run: Path | None) -> dict[str, Any] | None:

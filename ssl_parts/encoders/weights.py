@@ -99,7 +99,7 @@ def load_weights(
             f"{path} has no tensor named as in {encoder.name}; it holds {', '.join(names) or 'no tensors'}"
         )
     best = max(candidates, key=lambda c: (_coverage(c.state, needed), -c.rank))
-    report = _compare(path, best, needed)
+    report = _compare(path, best, needed, encoder.model)
     _verify(report, encoder, allow_partial=allow_partial, truncated=truncated)
     encoder.model.load_state_dict(_loadable(best.state, encoder.model), strict=False)
     if best.mean_std is not None and not keep_mean:
@@ -115,7 +115,7 @@ def load_weights(
 
 def _candidates(content: dict, model: nn.Module, needed: State) -> Iterator[_Candidate]:
     for where, raw in _flat_dicts(content):
-        state = {tidy(name): value for name, value in raw.items()}
+        state = {tidy(name, model): value for name, value in raw.items()}
         for layout in layouts_for(model):
             for prefix in _prefixes(state, needed, layout):
                 rank = _rank([*where, *prefix.split(".")])
@@ -239,7 +239,7 @@ def _loadable(state: State, model: nn.Module) -> State:
     return {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
 
 
-def _compare(path: Path, candidate: _Candidate, needed: State) -> LoadReport:
+def _compare(path: Path, candidate: _Candidate, needed: State, model: nn.Module) -> LoadReport:
     report = LoadReport(str(path), candidate.found)
     for name, value in needed.items():
         if name not in candidate.state:
@@ -249,7 +249,8 @@ def _compare(path: Path, candidate: _Candidate, needed: State) -> LoadReport:
             report.mismatched.append(f"{name}: {shapes}")
         else:
             report.matched.append(name)
-    report.unexpected = [name for name in candidate.state if name not in needed and not name.endswith(COUNTER)]
+    own = model.state_dict()
+    report.unexpected = [name for name in candidate.state if name not in own and not name.endswith(COUNTER)]
     return report
 
 

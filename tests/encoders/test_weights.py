@@ -192,6 +192,17 @@ def test_a_checkpoint_of_something_else(tmp_path):
         fresh(path)
 
 
+@pytest.mark.parametrize("name", ["mobilenetv2_035", "convnext_atto", "vgg11_bn", "mobilenetv3_small_050"])
+def test_other_families_load_their_own_weights(name, tmp_path):
+    torch.manual_seed(1)
+    encoder = build_encoder(name)
+    torch.save({"state_dict": prefixed(encoder.model.state_dict(), "backbone.")}, tmp_path / "weights.pth")
+    torch.manual_seed(2)
+    again = build_encoder(name, tmp_path / "weights.pth")
+    assert again.report.unexpected == []
+    assert same_network(again, encoder)
+
+
 def test_positional_embedding_is_interpolated(tmp_path):
     from timm.layers import resample_abs_pos_embed
 
