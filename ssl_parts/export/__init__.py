@@ -1,5 +1,6 @@
 """Encoders out: folders and files that other projects open without this one."""
 
 from ssl_parts.export.export import FORMATS, export_encoder
+from ssl_parts.export.hub import push_export
 
-__all__ = ["FORMATS", "export_encoder"]
+__all__ = ["FORMATS", "export_encoder", "push_export"]

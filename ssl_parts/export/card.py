@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from ssl_parts.encoders import Encoder, encoder_hash
 
 UNKNOWN = "not recorded"
@@ -15,12 +17,22 @@ def facts_of_run(run: Path | None) -> dict[str, Any]:
     if run is None:
         return {}
     facts: dict[str, Any] = {"run": run.name, "rounds": len(list(run.glob("round_*/encoder.safetensors")))}
-    if (run / "config.yaml").is_file():
-        facts["config"] = (run / "config.yaml").read_text()
+    facts |= _configured(run / "config.yaml")
     environment, results = _read_json(run / "environment.json"), _read_json(run / "results.json")
     facts["commit"] = results.get("commit") or environment.get("commit")
     facts["results"] = results.get("rows")
     return {key: value for key, value in facts.items() if value}
+
+
+def _configured(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    text = path.read_text()
+    content = OmegaConf.to_container(OmegaConf.create(text))
+    data, encoder = content.get("data") or {}, content.get("encoder") or {}
+    weights = encoder.get("weights")
+    told = {"config": text, "data": data.get("name"), "recipe": f"{path.parent.name}: see the configuration below"}
+    return told | {"parent_weights": Path(weights).name if weights else "none: trained from scratch"}
 
 
 def model_card(encoder: Encoder, facts: Mapping[str, Any], opening: str) -> str:

@@ -12,7 +12,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from timm.data import resolve_model_data_config
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_parts.encoders import Encoder
 from ssl_parts.encoders.families import is_vit, layout_of
@@ -51,6 +51,12 @@ def timm_config(encoder: Encoder, image_size: int) -> dict[str, Any]:
         "model_args": args,
         "pretrained_cfg": about,
     }
+
+
+def rebuild(encoder: Encoder) -> nn.Module:
+    """A new network of this architecture, without weights, as config.json describes it."""
+    config = timm_config(encoder, encoder.model.pretrained_cfg["input_size"][-1])
+    return timm.create_model(config["architecture"], num_classes=0, **config["model_args"]).eval()
 
 
 def check_timm_dir(encoder: Encoder, folder: Path, images_BCHW: Tensor) -> None:
