@@ -39,6 +39,7 @@ class EvaluationConfig:
     part_layers: list[str] = field(default_factory=list)  # stages under the part decoder; [] for all
     part_grid: int = 16  # cells a side on which it works
     part_weight_decay: float = 0.01
+    part_balance: float = 0.5  # small parts weigh more: share ** -part_balance
     # --- changes speed only
     batch: int = 128
 
@@ -53,6 +54,8 @@ class EvaluationConfig:
         for key in ("c", "part_weight_decay"):
             if not 0 < getattr(self, key) < float("inf"):
                 raise ConfigError(f"evaluation.{key}={getattr(self, key)} must be a positive number")
+        if not 0 <= self.part_balance <= 1:
+            raise ConfigError(f"evaluation.part_balance={self.part_balance} must lie in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def _parts(encoder: Encoder, banks: Banks, config: EvaluationConfig, device: str
         stages=config.part_layers or None,
         grid=config.part_grid,
         weight_decay=config.part_weight_decay,
+        balance=config.part_balance,
         batch=config.batch,
         device=device,
     )

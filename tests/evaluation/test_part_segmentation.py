@@ -31,7 +31,7 @@ def test_the_decoder_is_a_logistic_regression():
     torch.manual_seed(0)
     points, ids = torch.randn(3, 50, 6), torch.randint(0, 3, (3, 50))
     points[..., 0] += ids
-    decoder = fit_decoder(points, F.one_hot(ids, 3).float(), weight_decay=0.01)
+    decoder = fit_decoder(points, F.one_hot(ids, 3).float(), weight_decay=0.01, tol=1e-5)
     x = points.flatten(0, 1)
     x = (x / x.std(0, correction=0)).numpy()
     model = LogisticRegression(C=1 / (0.01 * 150), tol=1e-8, max_iter=10_000).fit(x, ids.flatten().numpy())
@@ -44,7 +44,7 @@ def test_the_decoder_is_a_logistic_regression():
 def test_result_against_a_plain_reading_of_the_protocol(encoder, squares):
     """Sklearn on the same points, pixel by pixel loops for the metric."""
     train, test = squares(images=16), squares(images=6, split="test")
-    result = few_shot_part_segmentation(encoder, train, test, 5, seed=3, draws=1, grid=8, weight_decay=0.01, batch=4)
+    result = few_shot_part_segmentation(encoder, train, test, 5, seed=3, draws=1, grid=8, balance=0.5, batch=4)
     chosen = draw_shots(16, 5, 1, 3)[0]
 
     def points(bank, rows):
@@ -55,9 +55,11 @@ def test_result_against_a_plain_reading_of_the_protocol(encoder, squares):
     x = points(train, chosen).permute(0, 2, 3, 1).flatten(0, 2)
     scale = x.std(0, correction=0).clamp_min(1e-6)
     shares = cell_shares(read_masks(train, chosen), 3, 8).permute(0, 2, 3, 1).flatten(0, 2).numpy()
+    weight = shares.mean(0) ** -0.5
+    weight /= (weight * shares.mean(0)).sum()
     repeated = np.repeat((x / scale).numpy(), 3, axis=0)
     model = LogisticRegression(C=1 / (0.01 * len(x)), tol=1e-6, max_iter=10_000)
-    model.fit(repeated, np.tile([0, 1, 2], len(x)), sample_weight=shares.reshape(-1))
+    model.fit(repeated, np.tile([0, 1, 2], len(x)), sample_weight=(shares * weight).reshape(-1))
     maps = points(test, np.arange(6)) / scale[:, None, None]
     logits = torch.einsum("bdhw,kd->bkhw", maps, torch.tensor(model.coef_).float())
     logits = logits + torch.tensor(model.intercept_).float()[:, None, None]
