@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+torch.set_num_threads(1)  # small tensors, and the suite runs one process a core
+
 REPO = Path(__file__).resolve().parents[1]
 
 

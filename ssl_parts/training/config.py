@@ -29,7 +29,7 @@ class TrainConfig:
     batch: int = 64  # pairs of views a step, over all processes
     accumulate: int = 1  # batches a step; negatives come from one batch
     base_epochs: int = 0  # instance contrast from scratch that makes the base encoder where no weights are given
-    base_lr: float = 1e-3  # its peak learning rate
+    base_lr: float = 1e-3  # its peak learning rate, and that of the rounds after it unless lr says otherwise
     # --- optimiser
     optimizer: str = "adamw"  # any name that timm.optim knows
     lr: float | None = None  # peak, for this batch: nothing is scaled behind your back
@@ -71,7 +71,8 @@ class TrainConfig:
         preset = self.preset
         if preset is Preset.auto:
             preset = Preset.gentle if weights_given else Preset.from_scratch
-        values = {key: value for key, value in PRESETS[preset].items() if getattr(self, key) is None}
+        meant = {"lr": self.base_lr} | PRESETS[preset]
+        values = {key: value for key, value in meant.items() if getattr(self, key) is None}
         return replace(self, preset=preset, **values)
 
 
@@ -79,7 +80,7 @@ class TrainConfig:
 # supervised ImageNet MobileNetV2 ten points of linear accuracy on CUB's first ten classes.
 PRESETS: dict[Preset, dict[str, float | bool]] = {
     Preset.from_scratch: {
-        "lr": 1e-3, "weight_decay": 0.05, "layer_decay": 1.0, "freeze_norm": False, "anchor": 0.0, "interpolate": 1.0,
+        "weight_decay": 0.05, "layer_decay": 1.0, "freeze_norm": False, "anchor": 0.0, "interpolate": 1.0,
     },
     Preset.gentle: {
         "lr": 2e-4, "weight_decay": 0.02, "layer_decay": 0.7, "freeze_norm": True, "anchor": 5.0, "interpolate": 0.5,
