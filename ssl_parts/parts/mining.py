@@ -15,15 +15,17 @@ from ssl_parts.errors import PartDiscoveryError
 from ssl_parts.parts.kmeans import kmeans
 
 CHUNK_VALUES = 2**26  # of the co-occurrence matrices that are held at once
+LEAST = 2  # channels that hold a frequent pair: one is chance
+FINER = 4  # the support map is interpolated to this many times the map's resolution before it is cut
 
 
 @dataclass(frozen=True)
 class MinedObject:
-    """What `mine_object` found in a batch.
+    """What `mine_object` found in a batch, on a grid FINER times that of the map.
 
-    boxes_B4: box of the object, the whole image where nothing was found. support_BHW: in [0,1], share of the channels
-    that light a position up together with its most frequent partner, 0 where no pair is frequent. object_BHW: bool, the
-    largest connected component. found_B: bool.
+    boxes_B4: box of the object, the whole image where nothing was found. support_BHW: in [0,1], how many frequent pairs
+    a position is in, by their counts, relative to the image's best. object_BHW: bool, the largest connected component.
+    found_B: bool.
     """
 
     boxes_B4: Tensor
@@ -33,30 +35,34 @@ class MinedObject:
 
 
 @torch.no_grad()
-def mine_object(map_BDHW: Tensor, support: float = 0.1) -> MinedObject:
+def mine_object(map_BDHW: Tensor, support: float = 0.4) -> MinedObject:
     """Find the object of each image in the feature map of a pretrained encoder.
 
-    A channel is a transaction; its items are the positions above the mean of the map's positive activations. A pair of
-    positions is frequent when at least `support` of the channels hold both, counted exactly by X^T X. A position's
-    support is that of its most frequent pair; positions above the mean support of the frequent ones make up the object,
-    of which the largest 8-connected component is kept.
+    A channel is a transaction; its items are the positions above the mean of the map's positive activations. Pairs of
+    positions are counted exactly by X^T X; a pair is frequent when its count is at least `support` of the image's most
+    frequent pair (and LEAST). A position's support is the sum of the counts of its frequent pairs. The support map,
+    interpolated, is cut at the mean of its positive values, and the largest 8-connected component is the object.
+    The threshold relative to the best pair, the sum and the cut are reconstructed: they had the best CorLoc on the
+    training boxes of CUB's first ten classes (benchmarks/mining.py).
 
     Args:
-        map_BDHW: float, also (D,H,W) of one image. support: share of channels in (0,1].
+        map_BDHW: float, also (D,H,W) of one image. support: in (0,1].
 
     Raises:
         PartDiscoveryError: a support outside (0,1], a map of another shape or with NaN or infinity.
     """
     map_BDHW = map_BDHW[None] if map_BDHW.ndim == 3 else map_BDHW
     _check(map_BDHW, support)
-    B, D, H, W = map_BDHW.shape
+    H, W = map_BDHW.shape[-2:]
     size = max(1, CHUNK_VALUES // (H * W) ** 2)
-    counts_BN = torch.cat([frequent_pairs(items_of(part), support * D) for part in map_BDHW.split(size)])
-    support_BN = counts_BN / D
-    frequent_BN = support_BN > 0
-    mean_B1 = support_BN.sum(1, keepdim=True) / frequent_BN.sum(1, keepdim=True).clamp(min=1)
-    object_BHW = largest_component((frequent_BN & (support_BN >= mean_B1)).view(B, H, W))
-    return MinedObject(boxes_of(object_BHW), support_BN.view(B, H, W), object_BHW, object_BHW.flatten(1).any(1))
+    counts_BN = torch.cat([frequent_pairs(items_of(part), support) for part in map_BDHW.split(size)])
+    best_B1 = counts_BN.amax(1, keepdim=True)
+    support_BHW = (counts_BN / best_B1.clamp(min=1)).view(-1, H, W)
+    support_BHW = F.interpolate(support_BHW[:, None], scale_factor=FINER, mode="bilinear", align_corners=False)[:, 0]
+    frequent_BHW = support_BHW > 0
+    mean_B = support_BHW.sum((1, 2)) / frequent_BHW.sum((1, 2)).clamp(min=1)
+    object_BHW = largest_component(frequent_BHW & (support_BHW >= mean_B[:, None, None]))
+    return MinedObject(boxes_of(object_BHW), support_BHW, object_BHW, object_BHW.flatten(1).any(1))
 
 
 def items_of(map_BDHW: Tensor) -> Tensor:
@@ -68,14 +74,14 @@ def items_of(map_BDHW: Tensor) -> Tensor:
     return map_BDN > mean_B[:, None, None]
 
 
-def frequent_pairs(items_BDN: Tensor, least: float) -> Tensor:
-    """Count of each position's most frequent pair with another position, 0 below `least`; float (B,N)."""
+def frequent_pairs(items_BDN: Tensor, support: float) -> Tensor:
+    """For each position, the sum of the counts of its frequent pairs with other positions; float (B,N)."""
     x_BDN = items_BDN.float()
     with torch.autocast(x_BDN.device.type, enabled=False):
         counts_BNN = x_BDN.transpose(1, 2) @ x_BDN
     counts_BNN.diagonal(dim1=1, dim2=2).zero_()
-    best_BN = counts_BNN.amax(2)
-    return torch.where(best_BN >= least, best_BN, 0)
+    least_B = (support * counts_BNN.amax((1, 2))).clamp(min=LEAST)
+    return torch.where(counts_BNN >= least_B[:, None, None], counts_BNN, 0).sum(2)
 
 
 def largest_component(mask_BHW: Tensor) -> Tensor:
@@ -118,10 +124,10 @@ def part_boxes(
 ) -> tuple[Tensor, Tensor]:
     """Boxes around the parts of mined objects, (B,P,4), and which of them there are, (B,P) bool.
 
-    The object's positions are clustered by k-means on [L2-normalised feature; gamma (x/W, y/H)]; each box is a square
-    of `side` times the object's longer side around the centre of one cluster. Parts are in order of falling mean
-    support, which neither a flip nor a shift changes. An object with fewer positions than parts has invalid boxes, the
-    object's own.
+    The cells that the object covers, weighted by how far, are clustered by k-means on [L2-normalised feature;
+    gamma (x/W, y/H)]; each box is a square of `side` times the object's longer side around the centre of one cluster.
+    Parts are in order of falling mean support, which neither a flip nor a shift changes. An object with fewer cells
+    than parts has invalid boxes, the object's own.
 
     Raises:
         PartDiscoveryError: no part asked for, or a map that is not finite.
@@ -131,24 +137,33 @@ def part_boxes(
     B, _, H, W = map_BDHW.shape
     points_BN2 = cell_centres(H, W, map_BDHW.device).expand(B, -1, -1)
     features_BND = F.normalize(map_BDHW.float().flatten(2).transpose(1, 2), dim=-1)
-    inside_BN = mined.object_BHW.flatten(1)
-    enough_B = inside_BN.sum(1) >= parts
-    # Images without enough positions are clustered as a whole, for the batch's shape, and their parts declared invalid.
-    taking_part_BN = inside_BN | ~enough_B[:, None]
+    covered_BN = F.avg_pool2d(mined.object_BHW[:, None].float(), FINER).flatten(1)
+    enough_B = (covered_BN > 0).sum(1) >= parts
     if parts > H * W:
         none_BP = torch.zeros(B, parts, dtype=torch.bool, device=map_BDHW.device)
         return mined.boxes_B4[:, None].repeat(1, parts, 1), none_BP
-    clusters = kmeans(torch.cat([features_BND, gamma * points_BN2], 2), parts, seed, weights_BN=taking_part_BN)
-    member_BPN = clusters.ids_BN[:, None] == torch.arange(parts, device=map_BDHW.device)[:, None]
-    weight_BPN = member_BPN.float() / member_BPN.sum(2, keepdim=True).clamp(min=1)
-    with torch.autocast(map_BDHW.device.type, enabled=False):
-        centres_BP2 = weight_BPN @ points_BN2
-    support_BP = (weight_BPN * mined.support_BHW.flatten(1)[:, None]).sum(2)
-    valid_BP = member_BPN.any(2) & enough_B[:, None]
-    boxes_BP4 = _squares(centres_BP2, mined.boxes_B4, side)
+    # Images without enough cells are clustered as a whole, to keep the batch's shape, and their parts declared invalid.
+    weights_BN = torch.where(enough_B[:, None], covered_BN, 1)
+    clusters = kmeans(torch.cat([features_BND, gamma * points_BN2], 2), parts, seed, weights_BN=weights_BN)
+    boxes_BP4, support_BP = _boxes_of_clusters(clusters.ids_BN, weights_BN, mined, points_BN2, parts, side)
+    valid_BP = (support_BP >= 0) & enough_B[:, None]
     boxes_BP4 = torch.where(valid_BP[..., None], boxes_BP4, mined.boxes_B4[:, None])
     order_BP = torch.where(valid_BP, support_BP, -1).argsort(dim=1, descending=True, stable=True)
     return boxes_BP4.gather(1, order_BP[..., None].expand(-1, -1, 4)), valid_BP.gather(1, order_BP)
+
+
+def _boxes_of_clusters(
+    ids_BN: Tensor, weights_BN: Tensor, mined: MinedObject, points_BN2: Tensor, parts: int, side: float
+) -> tuple[Tensor, Tensor]:
+    """Squares around the clusters' centres (B,P,4) and their mean support (B,P), -1 for a cluster that is not there."""
+    member_BPN = ids_BN[:, None] == torch.arange(parts, device=ids_BN.device)[:, None]
+    weight_BPN = member_BPN * weights_BN[:, None]
+    weight_BPN = weight_BPN / weight_BPN.sum(2, keepdim=True).clamp(min=1e-12)
+    support_BN = F.avg_pool2d(mined.support_BHW[:, None], FINER).flatten(1)
+    with torch.autocast(ids_BN.device.type, enabled=False):
+        centres_BP2 = weight_BPN @ points_BN2
+    support_BP = (weight_BPN * support_BN[:, None]).sum(2)
+    return _squares(centres_BP2, mined.boxes_B4, side), torch.where(member_BPN.any(2), support_BP, -1)
 
 
 def cell_centres(height: int, width: int, device: torch.device | None = None) -> Tensor:
