@@ -15,9 +15,13 @@ class Finding:
     text: str
 
 
-def findings(phases: Mapping[str, Rows], part_rounds: Mapping[int, Mapping[str, Any]]) -> list[Finding]:
-    """Collapse, lost rank, views without common parts, and parts that are empty, uneven or unstable."""
-    found = [finding for name, rows in phases.items() for finding in _of_phase(name, rows)]
+def findings(
+    phases: Mapping[str, Rows], part_rounds: Mapping[int, Mapping[str, Any]], warnings: Sequence[str] = ()
+) -> list[Finding]:
+    """What the run itself warned of, then collapse, lost rank, views without common parts, and parts that are empty,
+    uneven or unstable."""
+    found = [Finding(False, f"Harm: {text}.") for text in warnings]
+    found += [finding for name, rows in phases.items() for finding in _of_phase(name, rows)]
     for number, statistics in part_rounds.items():
         found += _of_parts(number, statistics)
     return found

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from ssl_parts.report.album_pages import album_sections
 from ssl_parts.report.comparison import as_text, comparison_sections, comparison_table
 from ssl_parts.report.content import Section
 from ssl_parts.report.run_files import read_run
 from ssl_parts.report.sections import (
+    PICTURE_BYTES,
     curves_section,
     lead_of,
     monitors_section,
@@ -18,8 +20,6 @@ from ssl_parts.report.sections import (
     setup_section,
 )
 from ssl_parts.report.template import PAGE, STYLE
-
-SECTIONS = (results_section, published_section, parts_section, curves_section, monitors_section, setup_section)
 
 
 def write_report(folder: Path | str) -> Path:
@@ -33,7 +33,11 @@ def write_report(folder: Path | str) -> Path:
         OSError: the file cannot be written.
     """
     run = read_run(folder)
-    sections = [section(run) for section in SECTIONS]
+    album = album_sections(run, PICTURE_BYTES)
+    drawn = any(section.anchor == "rounds" and section.pictures for section in album)
+    parts = [] if drawn else [parts_section(run)]  # the album shows the same, larger
+    before, after = (results_section, published_section), (curves_section, monitors_section, setup_section)
+    sections = [*(s(run) for s in before), *parts, *album, *(s(run) for s in after)]
     return _write(run.folder / "report.html", f"Run {run.name}", lead_of(run), sections)
 
 

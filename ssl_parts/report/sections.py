@@ -146,7 +146,15 @@ def monitors_section(run: RunFiles) -> Section:
     tables = [_parts_table(rounds)] if rounds else []
     gaps = [] if rounds else ["No parts were discovered yet, or their statistics were not logged."]
     texts = ["Marks follow rules of thumb; the curves and pictures decide."] if phases or rounds else []
-    return Section("monitors", "Monitors", texts, findings(phases, rounds), tables, charts, gaps=gaps)
+    return Section(
+        "monitors",
+        "Monitors",
+        texts,
+        findings(phases, rounds, run.results.get("warnings") or []),
+        tables,
+        charts,
+        gaps=gaps,
+    )
 
 
 def _parts_table(rounds: Mapping[int, Mapping[str, Any]]) -> Table:
