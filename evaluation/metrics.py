@@ -69,6 +69,34 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
     return np.divide(inside, union, out=np.full(len(inside), np.nan), where=union > 0)
 
 
+def id_counts(pred: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
+    """Pixels in the intersection and in the union of each class, int64 (2, classes), to be summed over a data set."""
+    confusion = confusion_matrix(pred, true, classes)
+    inside = np.diag(confusion)
+    return np.stack([inside, confusion.sum(0) + confusion.sum(1) - inside])
+
+
+def plane_counts(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """As `id_counts` for parts that may overlap.
+
+    Args:
+        pred, true: (B, P, H, W), non-zero where a part is.
+
+    Returns:
+        int64 (2, P + 1); the first column is the background: pixels without any part.
+    """
+    pred, true = np.asarray(pred) != 0, np.asarray(true) != 0
+    pred, true = (np.concatenate([~x.any(1, keepdims=True), x], 1) for x in (pred, true))
+    axes = (0, 2, 3)
+    return np.stack([(pred & true).sum(axes), (pred | true).sum(axes)]).astype(np.int64)
+
+
+def iou_of_counts(counts: np.ndarray) -> np.ndarray:
+    """IoU of each class from summed (2, K) counts; NaN where the union is empty."""
+    inside, union = np.asarray(counts, dtype=np.float64)
+    return np.divide(inside, union, out=np.full(len(inside), np.nan), where=union > 0)
+
+
 def mean_iou(iou: np.ndarray, background: bool) -> float:
     """Mean IoU over the classes that occur; class 0 is the background and counts only when asked for."""
     used = np.asarray(iou)[0 if background else 1 :]

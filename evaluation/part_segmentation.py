@@ -2,6 +2,7 @@
 
 A few labelled images, one softmax regression shared by all positions (a 1x1 convolution) fitted to its optimum, so the
 figure has no step size, no number of epochs and no initialisation in it. Metric: data-set-level IoU (METHODS §1.6).
+Sets whose parts overlap get one sigmoid a part instead of the softmax; a part is found where its logit is above 0.
 
 Shapes: n shots, D channels, g grid side, K ids including the background, R draws, B images, H = W side of the masks.
 """
@@ -17,10 +18,10 @@ from torch import Tensor
 from evaluation.features import check_finite, iterate_features, on_grid
 from evaluation.logistic import fit_logistic
 from evaluation.masks import cell_shares, read_masks
-from evaluation.metrics import confusion_matrix, iou_per_class, mean_iou
+from evaluation.metrics import id_counts, iou_of_counts, mean_iou, plane_counts
 from ssl_parts.data.bank import ImageBank
 from ssl_parts.encoders import Encoder
-from ssl_parts.errors import ConfigError, DataError
+from ssl_parts.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,12 @@ def few_shot_part_segmentation(
     labelled = np.unique(np.concatenate(chosen))
     points, targets = labelled_points(encoder, train_bank, labelled, stages, grid, batch, device)
     rows = [np.searchsorted(labelled, c) for c in chosen]
-    decoders = [fit_decoder(points[r], targets[r], weight_decay, balance) for r in rows]
+    overlapping = targets.shape[2] == len(train_bank.dataset.part_names)  # no share for the background: multi-label
+    decoders = [fit_decoder(points[r], targets[r], weight_decay, balance, overlapping) for r in rows]
     order = np.arange(len(test_bank)) if test_indices is None else np.asarray(test_indices)
-    confusions = apply_decoders(encoder, test_bank, order, decoders, stages, grid, batch, device)
+    counts = apply_decoders(encoder, test_bank, order, decoders, stages, grid, batch, device)
     return summarise(
-        confusions,
+        counts,
         ("background", *test_bank.dataset.part_names),
         shots=len(chosen[0]),
         n_test=len(order),
@@ -130,18 +132,14 @@ def labelled_points(
     batch: int = 64,
     device: str | torch.device = "cpu",
 ) -> tuple[Tensor, Tensor]:
-    """Features (n, g*g, D) and shares of each id (n, g*g, K) of the cells of these images, on `device`."""
-    masks = read_masks(bank, indices)
-    if masks.ndim != 3:
-        raise DataError(f"{bank.dataset.name} has overlapping part masks; use the decoder with independent parts")
-    classes = len(bank.dataset.part_names) + 1
-    targets_nKgg = cell_shares(masks, classes, grid).to(device)
+    """Features (n, g*g, D) and shares (n, g*g, K) of each id in the cells of these images, on `device`."""
+    shares_nKgg = cell_shares(read_masks(bank, indices), len(bank.dataset.part_names) + 1, grid).to(device)
     points = []
     for chunk, features in iterate_features(encoder, bank, stages, indices, batch, device):
         map_BDgg = on_grid(features.maps, stages, grid)
         check_finite(map_BDgg, chunk, bank)
         points.append(map_BDgg.flatten(2).transpose(1, 2))
-    return torch.cat(points).clone(), targets_nKgg.flatten(2).transpose(1, 2)
+    return torch.cat(points).clone(), shares_nKgg.flatten(2).transpose(1, 2)
 
 
 def fit_decoder(
@@ -183,28 +181,34 @@ def apply_decoders(
     batch: int = 64,
     device: str | torch.device = "cpu",
 ) -> np.ndarray:
-    """Confusion matrices (R, K, K) over the pixels of all these images, one pass of the encoder for all decoders."""
-    classes = len(bank.dataset.part_names) + 1
+    """Counts (R, 2, K) over the pixels of all these images, one pass of the encoder for all decoders."""
     weight = torch.cat([d.weight_KD for d in decoders])[..., None, None]
     bias = torch.cat([d.bias_K for d in decoders])
-    total = np.zeros((len(decoders), classes, classes), dtype=np.int64)
+    total: np.ndarray | int = 0
     for chunk, features in iterate_features(encoder, bank, stages, indices, batch, device):
         logits = F.conv2d(on_grid(features.maps, stages, grid), weight, bias)
         masks = read_masks(bank, chunk)
-        for r, logits_BKgg in enumerate(logits.unflatten(1, (len(decoders), classes)).unbind(1)):
-            total[r] += confusion_matrix(upsampled_ids(logits_BKgg, masks.shape[-1]), masks.numpy(), classes)
+        each = logits.unflatten(1, (len(decoders), -1)).unbind(1)
+        total = total + np.stack([pixel_counts(scores_BKgg, masks) for scores_BKgg in each])
     return total
 
 
-def upsampled_ids(logits_BKgg: Tensor, size: int) -> np.ndarray:
-    """Best id of each pixel, (B, size, size), after bilinear resizing of the scores."""
-    large = F.interpolate(logits_BKgg, size=(size, size), mode="bilinear", align_corners=False)
-    return large.argmax(1).cpu().numpy()
+def pixel_counts(scores_BKgg: Tensor, masks: Tensor) -> np.ndarray:
+    """Counts (2, K) of `metrics.id_counts` or `plane_counts` after bilinear resizing of the scores to the masks.
+
+    Args:
+        scores_BKgg: logits of K exclusive ids for masks (B, H, W); of P independent parts for (B, P, H, W), where a
+            part is found above 0.
+    """
+    large = F.interpolate(scores_BKgg.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
+    if masks.ndim == 4:
+        return plane_counts((large > 0).cpu().numpy(), masks.numpy())
+    return id_counts(large.argmax(1).cpu().numpy(), masks.numpy(), large.shape[1])
 
 
-def summarise(confusions: np.ndarray, names: Sequence[str], **described: object) -> SegmentationResult:
-    """From the confusion matrices (R, K, K) of the draws to the result."""
-    iou = np.stack([iou_per_class(c) for c in confusions])
+def summarise(counts: np.ndarray, names: Sequence[str], **described: object) -> SegmentationResult:
+    """From the counts (R, 2, K) of the draws to the result."""
+    iou = np.stack([iou_of_counts(c) for c in counts])
     parts = tuple(mean_iou(row, background=False) for row in iou)
     everything = tuple(mean_iou(row, background=True) for row in iou)
     occurs = ~np.isnan(iou).all(0)

@@ -9,10 +9,13 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from evaluation.metrics import (
     bootstrap_interval,
     confusion_matrix,
+    id_counts,
+    iou_of_counts,
     iou_per_class,
     mean_iou,
     paired_test,
     per_class_mean,
+    plane_counts,
     topk_hits,
 )
 from ssl_parts.errors import ConfigError, DataError
@@ -103,3 +106,19 @@ def test_paired_test_says_what_can_be_said():
     assert "within" in paired_test([0.5, 0.6, 0.7], [0.7, 0.5, 0.72]).sentence()
     with pytest.raises(ConfigError, match="same seeds"):
         paired_test([0.1, 0.2], [0.1])
+
+
+def test_counts_are_the_confusion_matrix_in_short():
+    rng = np.random.default_rng(5)
+    pred, true = rng.integers(0, 4, (2, 3, 8, 8))
+    counts = sum(id_counts(p, t, 4) for p, t in zip(pred, true))
+    assert iou_of_counts(counts) == pytest.approx(iou_per_class(confusion_matrix(pred, true, 4)))
+
+
+def test_overlapping_parts_by_hand():
+    """One row of five pixels, two parts; truth 0: 11000, 1: 01100; predicted 0: 10000, 1: 00110."""
+    true = np.array([[[[1, 1, 0, 0, 0]], [[0, 1, 1, 0, 0]]]])
+    pred = np.array([[[[1, 0, 0, 0, 0]], [[0, 0, 1, 1, 0]]]])
+    background, first, second = iou_of_counts(plane_counts(pred, true))
+    assert (first, second) == (pytest.approx(1 / 2), pytest.approx(1 / 3))
+    assert background == pytest.approx(1 / 3)  # predicted at pixels 1 and 4, true at 3 and 4

@@ -98,9 +98,33 @@ def test_errors_name_what_is_wrong(encoder, squares):
     train, test = squares(images=4), squares(images=4, split="test")
     with pytest.raises(ConfigError, match="shots=5 must lie between 1 and the 4"):
         few_shot_part_segmentation(encoder, train, test, 5)
-    with pytest.raises(DataError, match="overlapping"):
-        few_shot_part_segmentation(encoder, squares(images=4, multi_label=True), test, 2)
     bank = squares(images=4)
     bank.dataset.part_names = ["left"]
     with pytest.raises(DataError, match="mask id 2, but squares names 1 parts"):
         few_shot_part_segmentation(encoder, bank, test, 2)
+
+
+def test_overlapping_parts_get_a_sigmoid_each(encoder, squares):
+    """Against one binary sklearn regression a part."""
+    train, test = squares(images=12, multi_label=True), squares(images=5, split="test", multi_label=True)
+    result = few_shot_part_segmentation(encoder, train, test, 6, seed=0, draws=1, grid=32, weight_decay=1e-2)
+    chosen = draw_shots(12, 6, 1, 0)[0]
+
+    def points(bank, rows):
+        with torch.no_grad():
+            maps = encoder(bank.images(rows).float() / 255, stages=encoder.stages).maps
+        return on_grid(maps, encoder.stages, 32).permute(0, 2, 3, 1).flatten(0, 2)
+
+    x = points(train, chosen)
+    scale = x.std(0, correction=0).clamp_min(1e-6)
+    truth = read_masks(train, chosen).permute(0, 2, 3, 1).flatten(0, 2).numpy()
+    expected = read_masks(test, np.arange(5)).permute(0, 2, 3, 1).flatten(0, 2).numpy() > 0
+    found = []
+    for part in range(2):
+        model = LogisticRegression(C=1 / (0.01 * len(x)), tol=1e-6, max_iter=10_000).fit(x / scale, truth[:, part])
+        found.append(model.decision_function(points(test, np.arange(5)) / scale) > 0)
+    for part in range(2):
+        iou = (found[part] & expected[:, part]).sum() / (found[part] | expected[:, part]).sum()
+        assert result.iou_per_class[part + 1] == pytest.approx(iou, abs=0.02)
+    empty = ~(found[0] | found[1]), ~expected.any(1)
+    assert result.iou_per_class[0] == pytest.approx((empty[0] & empty[1]).sum() / (empty[0] | empty[1]).sum(), abs=0.01)
