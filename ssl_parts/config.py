@@ -56,6 +56,7 @@ class RunConfig:
     precision: Precision = Precision.auto
     control: bool = False  # also train the control: the same steps of instance contrast from the same base
     evaluate: bool = True  # evaluate base, control and result where the data set has labels
+    pictures: bool = True  # draw what the report shows of encoder and images: a minute on a CPU
     threads: int | None = None  # of each process; null: cores / processes on this machine
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])  # of accelerate; [] for none
 

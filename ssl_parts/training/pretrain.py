@@ -16,6 +16,7 @@ from ssl_parts.data import build_bank
 from ssl_parts.export import export_encoder
 from ssl_parts.export.card import facts_of_run
 from ssl_parts.report import write_report
+from ssl_parts.report.pictures import report_pictures
 from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.harm import measure_drift, warnings_of
 from ssl_parts.training.monitor import MetricsLog
@@ -103,6 +104,8 @@ def finish(run: Run, seconds: float) -> dict:
         print(f"\nHARM: {warning}. See train.preset, train.anchor and train.interpolate in the README.")
     print(f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)")
     print(f"Parts:   {run.folder}/round_*/parts.png")
+    if run.config.run.pictures:
+        report_pictures(run)
     print(f"Report:  {write_report(run.folder)}")
     print(f"Results: {run.folder / 'results.json'}")
     return results

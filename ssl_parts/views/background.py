@@ -17,8 +17,13 @@ REACH = 7  # window of the local fill, as a share of 1/7 of the side
 
 
 def partners(count: int, view: int) -> Tensor:
-    """Whose background image b of a batch gets in view 0 or 1: long (count,). `count` is a multiple of 4."""
-    return torch.arange(count) ^ (1 << view)
+    """Whose background image b of a batch gets in view 0 or 1: long (count,).
+
+    Training checks that the count is a multiple of four, so that ranks need no image of each other; any other count (a
+    picture for a report) exchanges in a circle.
+    """
+    rows = torch.arange(count)
+    return rows ^ (1 << view) if count % BLOCK == 0 else (rows + 1 + view) % count
 
 
 def without_object(images_BCHW: Tensor, foreground_B1HW: Tensor) -> Tensor:
@@ -45,7 +50,7 @@ def exchange_backgrounds(images_BCHW: Tensor, foreground_Bhw: Tensor, chosen_B: 
     """Images in which the chosen ones stand before another image's background.
 
     Args:
-        images_BCHW: float; B is a multiple of 4.
+        images_BCHW: float.
         foreground_Bhw: bool, on any grid over the whole image.
         chosen_B: bool, on the CPU.
         view: 0 or 1; decides the partner.

@@ -25,6 +25,7 @@ def test_partners_are_a_permutation_without_fixed_points_and_differ_between_view
     one, two = partners(8, 0), partners(8, 1)
     assert sorted(one.tolist()) == sorted(two.tolist()) == list(range(8))
     assert not any(len({a, b, i}) < 3 for i, (a, b) in enumerate(zip(one.tolist(), two.tolist())))
+    assert sorted(partners(6, 1).tolist()) == list(range(6))
     assert partners(4, 1).tolist() == partners(8, 1)[:4].tolist()
 
 
