@@ -98,6 +98,15 @@ def test_flags_follow_pixels_to_disk(counted, tmp_path, monkeypatch):
     assert done() == 5
 
 
+def test_pixels_that_cannot_be_flushed_are_not_flagged(counted, tmp_path, monkeypatch):
+    bank = ImageBank(counted, 16, cache="disk", cache_dir=tmp_path / "c")
+    bank.images([0, 1])
+    monkeypatch.setattr(np.memmap, "flush", lambda array: (_ for _ in ()).throw(OSError("the disk is full")))
+    with pytest.raises(OSError, match="full"):
+        bank.flush()
+    assert not np.load(next((tmp_path / "c").glob("*/done.npy"))).any()
+
+
 def test_damaged_cache_folder_is_named(counted, tmp_path):
     ImageBank(counted, 16, cache="disk", cache_dir=tmp_path / "c")
     next((tmp_path / "c").glob("*/done.npy")).write_bytes(b"junk")

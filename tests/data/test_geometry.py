@@ -78,6 +78,12 @@ def test_what_is_cut_away_is_not_visible():
     assert partly.box == (0, 0, 16, 32)
 
 
+def test_the_far_edge_is_outside():
+    points = torch.tensor([[100.0, 25.0, 1.0], [99.9, 49.9, 1.0], [0.0, 0.0, 1.0], [50.0, 50.0, 1.0]])
+    moved = fit_sample(Sample(noise(50, 100), 0, "wide", keypoints=points), 32, "squash")
+    assert moved.keypoints[:, 2].tolist() == [0, 1, 1, 0] and moved.keypoints[:, :2].max() < 32
+
+
 def test_image_of_the_right_size_is_unchanged():
     image = noise(64, 64)
     assert torch.equal(fit_image(image, 64, "squash"), image)

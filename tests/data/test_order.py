@@ -9,6 +9,7 @@ def test_a_pass_reads_no_image_twice_and_differs_from_the_next():
     passes = [np.concatenate([batch_indices(e * 6 + s, 16, 100, 3) for s in range(6)]) for e in range(4)]
     for order in passes:
         assert len(order) == 96 == len(set(order.tolist())) and order.min() >= 0 and order.max() < 100
+    assert all(np.array_equal(order, epoch_permutation(3, e, 100)[:96]) for e, order in enumerate(passes))
     assert not np.array_equal(passes[0], passes[1])
     # what one pass leaves out is not the same in all: each image is seen sooner or later
     assert set(np.concatenate(passes).tolist()) == set(range(100))
