@@ -81,7 +81,7 @@ def available_cores() -> int:
 
 def finish(run: Run, seconds: float) -> dict:
     """Evaluate, export, write results.json, print the table and where everything is."""
-    rows = evaluate_arms(run) if run.config.run.evaluate else {}
+    rows = evaluate_arms(run) if run.evaluated else {}
     exported = run.folder / "export"
     drift, warned = look_for_harm(run, rows)
     results = {
@@ -119,7 +119,7 @@ def look_for_harm(run: Run, rows: dict) -> tuple[dict, list[str]]:
 
 
 def evaluate_arms(run: Run) -> dict:
-    """Each arm's protocols, one file an arm, skipped when it is there; {} where the data set has no labels."""
+    """Each arm's protocols, one file an arm, skipped when it is there."""
     rows, banks = {}, None
     for name, weights in run.arms().items():
         path = run.folder / "evaluation" / f"{weights.parent.name}.json"
@@ -129,4 +129,4 @@ def evaluate_arms(run: Run) -> dict:
             result = evaluate_encoder(run.encoder(weights), banks, run.config.evaluation)
             write_atomic(path, json.dumps(result, indent=1))
         rows[name] = json.loads(path.read_text())
-    return rows if any(row["values"] for row in rows.values()) else {}
+    return rows

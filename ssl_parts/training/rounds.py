@@ -80,6 +80,12 @@ class Run:
         encoder.load_state_dict(load_file(weights))
         return encoder.eval().to(self.accelerator.device)
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether the run ends with a table: asked for, and the images have labels or part masks."""
+        labelled = len(self.bank.dataset.classes) > 1 and bool((self.bank.labels >= 0).all())
+        return self.config.run.evaluate and (labelled or len(self.bank.dataset.part_names) > 0)
+
     def say(self, text: str) -> None:
         self.accelerator.print(text, flush=True)
 
@@ -99,6 +105,8 @@ def check_run(run: Run) -> None:
             f"views.swap_background={run.config.views.swap_background} needs to know the background, but "
             "parts.foreground.method=none; choose a foreground method or views.swap_background=0"
         )
+    if run.evaluated:
+        run.config.data.build(run.config.data.test_split)  # its absence is found now, not after the training
     encoder, parts = run.encoder(None), run.config.parts
     encoder.check_stages([*parts.stages, *parts.foreground.stages])
     for side in (run.config.views.size, run.bank.size):  # a ViT's patches must divide both
