@@ -38,21 +38,18 @@ def build_head(
     Raises:
         ConfigError: an unknown name or option, options beside a config, values that do not fit the encoder.
     """
-    if name not in HEADS:
-        raise ConfigError(f"head.name={name!r} is unknown{_near(name, HEADS)}; there are: {', '.join(HEADS)}")
-    kind = HEADS[name]
     if config is None:
         config = head_config(name, **options)
-    elif options or not isinstance(config, kind.config_class):
-        raise ConfigError(
-            f"head {name}: give either a {kind.config_class.__name__} or options, not {config!r}, {options}"
-        )
+    elif options or name not in HEADS or not isinstance(config, HEADS[name].config_class):
+        raise ConfigError(f"head {name!r} takes its own config or options, not {config!r} and {options}")
     config.check()
-    return kind(encoder, classes, config, frozen)
+    return HEADS[name](encoder, classes, config, frozen)
 
 
 def head_config(name: str, **options: Any) -> HeadConfig:
-    """The config of a head; ConfigError names the first option it does not have."""
+    """The config of a head; ConfigError for an unknown name, or the first option that this head does not have."""
+    if name not in HEADS:
+        raise ConfigError(f"head.name={name!r} is unknown{_near(name, HEADS)}; there are: {', '.join(HEADS)}")
     kind = HEADS[name].config_class
     known = [each.name for each in fields(kind)]
     for option in options:

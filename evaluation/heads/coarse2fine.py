@@ -21,6 +21,7 @@ from ssl_parts.errors import ConfigError
 
 @dataclass
 class Coarse2FineConfig:
+    name: str = "coarse2fine"  # key of evaluation.heads.HEADS
     maps: int = 32  # attention maps M; at most the channels of the encoder's last map
     orthogonal: bool = True  # rows of the attention's weight start orthonormal
     coarse: float = (

@@ -14,6 +14,7 @@ from ssl_parts.errors import ConfigError
 
 @dataclass
 class LinearConfig:
+    name: str = "linear"  # key of evaluation.heads.HEADS
     init_std: float = 0.01  # of the classifier's initial weights; 0 starts every image at equal odds
 
     def check(self) -> None:

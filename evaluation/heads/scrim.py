@@ -22,6 +22,7 @@ from ssl_parts.errors import ConfigError
 
 @dataclass
 class SCRIMConfig:
+    name: str = "scrim"  # key of evaluation.heads.HEADS
     modules: int = 2  # coarse part localizations G, each with fine regions of its own
     regions: int = 2  # fine regions M of each module
     sides: list[float] = field(default_factory=lambda: [0.3, 0.45, 0.6])  # of regions, as shares of the image's

@@ -18,6 +18,7 @@ from ssl_parts.errors import ConfigError
 
 @dataclass
 class TDSAConfig:
+    name: str = "tdsa"  # key of evaluation.heads.HEADS
     mid: str | None = None  # stages of the encoder; null: the last two (a ViT: two thirds of its depth, and the last)
     high: str | None = None
     mid_channels: int = 9  # of each class at the middle stage; a multiple of high_channels

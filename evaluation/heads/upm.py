@@ -19,7 +19,7 @@ from evaluation.heads.head import Head, Looks, fp32
 from evaluation.heads.regions import crop_boxes, crop_pixels, squares_around
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError
-from ssl_parts.parts.mining import MinedObject, mine_object, part_boxes
+from ssl_parts.parts.mined_boxes import MinedObject, mine_object, part_boxes
 
 
 class Streams(Enum):
@@ -34,9 +34,10 @@ class Fusion(Enum):
 
 @dataclass
 class UPMConfig:
+    name: str = "upm"  # key of evaluation.heads.HEADS
     parts: int = 2  # part streams P
-    support: float = 0.1  # share of channels that must hold a pair of positions
-    stage: str | None = None  # the map that is mined; null: the encoder's last
+    support: float = 0.4  # of a frequent pair, as a share of the largest support of one position
+    stage: str | None = None  # the map that is mined; null: the last one, before a widening "head" if it has one
     gamma: float = 0.5  # weight of position beside features when an object is cut into parts
     part_side: float = 0.5  # of a part's box, as a share of the object's longer side
     object_size: float = 0.75  # side at which the object is encoded, as a share of the image's
@@ -69,7 +70,7 @@ class UPM(Head):
     def __init__(self, encoder: Encoder, classes: int, config: UPMConfig, frozen: bool = False) -> None:
         super().__init__(encoder, classes, frozen)
         self.config = config
-        self.stage = config.stage or encoder.last_stage
+        self.stage = config.stage or encoder.stages[-2 if encoder.last_stage == "head" else -1]
         encoder.check_stages((self.stage,))
         self.miner = None if frozen else copy.deepcopy(encoder).requires_grad_(False).eval()
         kinds = ("object", "part") if config.streams is Streams.separate else ()

@@ -1,17 +1,13 @@
-"""Mining against brute force over all pairs of positions, scipy's components, and an object put in by hand."""
-
-import itertools
+"""Boxes of mined objects against scipy's components, and objects and parts put in by hand."""
 
 import pytest
 import torch
 from scipy import ndimage
 
 from ssl_parts.errors import PartDiscoveryError
-from ssl_parts.parts.mining import (
+from ssl_parts.parts.mined_boxes import (
     MinedObject,
     boxes_of,
-    frequent_pairs,
-    items_of,
     largest_component,
     mine_object,
     part_boxes,
@@ -27,32 +23,6 @@ def blob_map(height=8, width=8, channels=16, seed=0):
         i = int(torch.randint(height * width, (1,), generator=generator))
         maps[d].view(-1)[i] += 3
     return maps
-
-
-def test_items_are_above_the_mean_of_the_positive_activations():
-    maps = torch.randn(2, 3, 2, 4, generator=torch.Generator().manual_seed(0))
-    for b in range(2):
-        positive = [float(v) for v in maps[b].flatten() if v > 0]
-        mean = sum(positive) / len(positive)
-        expected = [[float(v) > mean for v in channel.flatten()] for channel in maps[b]]
-        assert items_of(maps)[b].tolist() == expected
-
-
-@pytest.mark.parametrize("support", [0.1, 0.6, 0.8, 1.0])
-def test_frequent_pairs_are_exact(support):
-    items = (
-        torch.rand(3, 7, 9, generator=torch.Generator().manual_seed(1)) > torch.tensor([0.5, 0.8, 0.95])[:, None, None]
-    )
-    found = frequent_pairs(items, support)
-    for b in range(3):
-        counts = {
-            (p, q): sum(bool(items[b, d, p]) and bool(items[b, d, q]) for d in range(7))
-            for p, q in itertools.permutations(range(9), 2)
-        }
-        least = max(2, support * max(counts.values()))
-        expected = [sum(c for (p, _), c in counts.items() if p == n and c >= least) for n in range(9)]
-        assert found[b].tolist() == expected
-    assert found[0].any() and not found[2].any()
 
 
 @pytest.mark.parametrize("density", [0.0, 0.3, 0.5, 0.8, 1.0])
