@@ -7,7 +7,8 @@ OVERRIDES = [
     "train.batch=8", "train.base_epochs=1", "train.epochs=1", "train.rounds=2", "train.checkpoint_every=1",
     "train.log_every=1", "objective.hidden=16", "objective.projection=8", "parts.size=8", "parts.k=3",
     "parts.foreground.size=8", "parts.batch=8", "evaluation.shots=1", "evaluation.draws=1", "evaluation.part_shots=4",
-    "evaluation.part_draws=1", "evaluation.part_grid=8", "run.precision=fp32", "run.threads=1", "run.trackers=[]", "run.pictures=false",
+    "evaluation.part_draws=1", "evaluation.part_grid=8", "run.precision=fp32", "run.threads=1", "run.trackers=[]",
+    "run.pictures=false",
 ]  # fmt: skip
 
 
