@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 
 from ssl_parts.errors import ConfigError
+from ssl_parts.parts.crf import CrfConfig
+from ssl_parts.parts.facets import FACETS
 
 METHODS = ("per_image", "dataset")
 FEATURES = ("encoder", "colour", "colour_xy")
 REDUCTIONS = ("exact", "pca", "none")
-FOREGROUNDS = ("auto", "none", "votes", "spectral", "component", "box", "mask")
+FOREGROUNDS = ("auto", "none", "votes", "spectral", "component", "attention", "saliency", "mining", "box", "mask")
 BACKENDS = ("torch", "faiss")
 
 
@@ -15,19 +17,33 @@ BACKENDS = ("torch", "faiss")
 class ForegroundConfig:
     """What is object and what is not; background becomes id 0 and takes no part in the clustering."""
 
-    method: str = "auto"  # auto (votes) | none | votes | spectral | component | box, mask (from the data set)
+    # auto (votes) | none | votes | spectral | component | attention (of a ViT's CLS token) | saliency (clusters that
+    # are salient in most images) | mining (frequent patterns of a CNN's channels) | box, mask (from the data set)
+    method: str = "auto"
     stages: list[str] = field(default_factory=list)  # maps to look at; []: the last two of a CNN, the last of a ViT
     size: int = 16  # grid of the decision; it is then resized to parts.size
     sample: int = 256  # votes: images to learn from (all, if there are fewer)
     clusters: list[int] = field(default_factory=lambda: [16, 32, 64])  # votes: sizes of the clusterings that vote
     position: float = 0.5  # votes: weight of the place in the image against the look of the pixel; 0 ignores the place
+    heads: list[int] = field(default_factory=list)  # attention, saliency: heads to average; []: all
+    saliency: float = (
+        0.0  # saliency: a cluster is salient in an image above this mean (0..1); 0: above the image's mean
+    )
+    agreement: float = 0.75  # saliency: share of the images that must find a cluster salient
+    elbow: float = 0.975  # saliency: one more cluster must bring the distortion under this share of what it was
+    most_clusters: int = 14  # saliency: stop there in any case
+    every: int = 100  # saliency: one of so many descriptors is clustered
+    support: float = 0.5  # mining: a pair of cells is frequent from this share of the largest support on
     affinity: float = 0.2  # spectral: cosine similarity from which two pixels are connected
     smoothing: float = 0.1  # reach of the edge-aware smoothing as a share of the side; 0 switches it off
     least_share: float = 0.05  # at least this share of an image is foreground, the highest scores first
 
     def check(self) -> None:
         _one_of("parts.foreground.method", self.method, FOREGROUNDS)
-        _at_least("parts.foreground", self, size=2, sample=1, position=0, smoothing=0)
+        _at_least("parts.foreground", self, size=2, sample=1, position=0, smoothing=0, most_clusters=2, every=1)
+        for name in ("saliency", "agreement", "elbow", "support"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"parts.foreground.{name}={getattr(self, name)} is a share, 0 to 1")
         if not self.clusters or min(self.clusters) < 2:
             raise ConfigError(f"parts.foreground.clusters={self.clusters} needs one or more numbers of at least 2")
         if not 0 < self.least_share <= 1:
@@ -62,10 +78,18 @@ class PartsConfig:
     """Part discovery. Everything but `batch` changes the ids."""
 
     method: str = "per_image"  # per_image (ids mean nothing in another image) | dataset (they do)
+    group: int = (
+        0  # so many consecutive images share what is learned (clusters, foreground); 0: the whole data set does
+    )
     features: str = "encoder"  # encoder | colour | colour_xy (two baselines that need no encoder)
     stages: list[str] = field(
         default_factory=list
     )  # maps of the hypercolumn; []: all but the last of a CNN, last of a ViT
+    facet: str = "token"  # of a ViT: key, query or value of its attention instead of the block's output
+    block: int = -1  # with a facet or a stride: which block; -1 is the last
+    stride: int = (
+        0  # of a ViT's patches in pixels, under the patch size: overlapping patches, a finer grid; 0: the patch
+    )
     normalize: bool = True  # each map's vectors to unit length before they are put together
     position: float = 0.0  # adds (x, y) in 0..1 times this to every point: larger, more compact parts
     size: int = 64  # ids are size x size
@@ -76,6 +100,7 @@ class PartsConfig:
     reduction: str = "exact"  # exact: same distances, fewer channels | pca: to pca_dims, faster | none
     pca_dims: int = 96  # reduction=pca: directions kept, fitted within images on 64 of them
     min_component: int = 0  # islands of fewer grid cells take the id around them; 0: left alone
+    crf: CrfConfig = field(default_factory=CrfConfig)
     foreground: ForegroundConfig = field(default_factory=ForegroundConfig)
     dataset: DatasetClusteringConfig = field(default_factory=DatasetClusteringConfig)
     # What only changes the speed
@@ -86,11 +111,16 @@ class PartsConfig:
         _one_of("parts.method", self.method, METHODS)
         _one_of("parts.features", self.features, FEATURES)
         _one_of("parts.reduction", self.reduction, REDUCTIONS)
-        _at_least(
-            "parts", self, position=0, size=2, k=1, iterations=1, tolerance=0, pca_dims=1, min_component=0, batch=1
-        )
+        _one_of("parts.facet", self.facet, FACETS)
+        _at_least("parts", self, group=0, stride=0, position=0, size=2, k=1, iterations=1, tolerance=0)
+        _at_least("parts", self, pca_dims=1, min_component=0, batch=1)
         self.foreground.check()
         self.dataset.check()
+        self.crf.check()
+        if self.group and self.method != "dataset":
+            raise ConfigError(
+                f"parts.group={self.group} needs parts.method=dataset: other methods learn nothing to share"
+            )
         if self.ids > 256:
             raise ConfigError(
                 f"parts.k={self.k}: ids are stored in one byte, so k is at most {256 - self.has_background}"
@@ -115,7 +145,7 @@ def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{key}={value!r} is not one of {', '.join(choices)}")
 
 
-def _at_least(group: str, config: object, **limits: float) -> None:
+def _at_least(prefix: str, config: object, **limits: float) -> None:
     for name, limit in limits.items():
         if getattr(config, name) < limit:
-            raise ConfigError(f"{group}.{name}={getattr(config, name)} must be at least {limit}")
+            raise ConfigError(f"{prefix}.{name}={getattr(config, name)} must be at least {limit}")

@@ -3,6 +3,7 @@
 Shapes: B images, N points, P sampled points, D channels, K clusters.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,11 +28,12 @@ class DatasetClustering:
         self.mean_D: Tensor | None = None
         self.centroids_KD: Tensor | None = None
 
-    def fit(self, source: FeatureSource, foreground: Foreground) -> dict:
-        """Centroids from a seeded sample of images and of their foreground points."""
+    def fit(self, source: FeatureSource, foreground: Foreground, rows: np.ndarray | None = None) -> dict:
+        """Centroids from these images, or from a seeded sample; of each, sampled foreground points."""
         config = self.config
+        rows = source.sample_rows(config.dataset.sample_images, SALT) if rows is None else rows
         points = []
-        for batch in source.batches(source.sample_rows(config.dataset.sample_images, SALT)):
+        for batch in source.batches(rows):
             points_BND, mask_BN = source.appearance(batch), foreground.mask(batch, source)
             draws_BN = uniforms(source.seeds(batch.indices), points_BND.shape[1]).to(points_BND.device)
             for b in range(batch.count):
@@ -49,17 +51,29 @@ class DatasetClustering:
 
     def assign(self, batch: Batch, source: FeatureSource, mask_BN: Tensor | None) -> Tensor:
         """Part ids (B, N), long: 0..K-1 with the same meaning in all images, and -1 outside the mask."""
+        ids_BN = self._up_to_norms(batch, source).argmin(-1)
+        return ids_BN if mask_BN is None else torch.where(mask_BN, ids_BN, -1)
+
+    def _up_to_norms(self, batch: Batch, source: FeatureSource) -> Tensor:
+        """||c||^2 - 2 c.(x - mean) (B, N, K): least at the nearest centroid, whatever the length of x - mean.
+
+        Only the products c.x are needed, and those come from the small maps.
+        """
         centroids_KD = self.centroids_KD.to(source.device)
-        # Nearest means least ||c||^2 - 2 c.(x - mean), with or without unit length: only the products c.x are needed,
-        # and those come from the small maps.
         wide = centroids_KD.shape[1] - (2 if source.place_weight else 0)
         products_BNK = source.appearance(batch, centroids_KD[:, :wide].T)
         if source.place_weight:
             place_BN2 = append_place(products_BNK[..., :0], source.place_weight)
             products_BNK = products_BNK + place_BN2 @ centroids_KD[:, wide:].T
         offsets_K = centroids_KD.square().sum(1) + 2 * centroids_KD @ self.mean_D.to(source.device)
-        ids_BN = (offsets_K - 2 * products_BNK).argmin(-1)
-        return ids_BN if mask_BN is None else torch.where(mask_BN, ids_BN, -1)
+        return offsets_K - 2 * products_BNK
+
+    def costs(self, batch: Batch, source: FeatureSource) -> Tensor:
+        """Squared distance (B, K, S, S) of each point to each centroid, in the space that was clustered."""
+        points_BND = append_place(source.appearance(batch), source.place_weight)
+        centroids_KD = self.centroids_KD.to(source.device)
+        distances_BNK = torch.cdist(self._prepare(points_BND, self.mean_D.to(source.device)), centroids_KD).square()
+        return distances_BNK.transpose(1, 2).unflatten(2, (self.config.size, self.config.size))
 
     def _prepare(self, points: Tensor, mean_D: Tensor) -> Tensor:
         points = points - mean_D

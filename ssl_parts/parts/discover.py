@@ -9,12 +9,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_parts.encoders.encoder import Encoder
@@ -22,6 +23,7 @@ from ssl_parts.encoders.provenance import encoder_hash
 from ssl_parts.errors import PartDiscoveryError
 from ssl_parts.parts.components import remove_islands
 from ssl_parts.parts.config import PartsConfig
+from ssl_parts.parts.crf import label_costs, mean_field
 from ssl_parts.parts.dataset_clustering import DatasetClustering
 from ssl_parts.parts.features import Batch, FeatureSource, Images
 from ssl_parts.parts.per_image import PerImage
@@ -67,50 +69,93 @@ def discover_parts(
         raise PartDiscoveryError("discovery by several processes needs a folder that they share; give `out`")
     device = torch.device(device)
     source = FeatureSource(encoder, images, config, device)
-    method, foreground = METHODS[config.method](config), Foreground(config.foreground, config.size)
-    info = _store_info(source, method.scope, provenance)
+    foreground = Foreground(config.foreground, config.size)
+    info = _store_info(source, provenance)
     store = PartStore(info) if out is None else PartStore.create(out, info)
-    todo = np.intersect1d(store.pending(), shard(len(images), rank, world_size))
+    todo = np.intersect1d(store.pending(), shard(len(images), rank, world_size, max(1, config.group)))
     if len(todo):
+        discovery = Discovery(source, METHODS[config.method](config), foreground)
         with _evaluating(encoder), torch.inference_mode():
-            store.fit = _fit(source, method, foreground, store.path, fitted)
-            _discover(source, method, foreground, store, todo, progress or (lambda count: None))
+            if config.group == 0 or fitted is not None:
+                store.fit = _fit(discovery, store.path, fitted)
+            _discover(discovery, store, todo, progress or (lambda count: None), by_group=store.fit is None)
     return store
 
 
-def shard(count: int, rank: int, world_size: int) -> np.ndarray:
-    """The block of images of one process: contiguous, so that processes write to different pages of the file."""
-    return np.arange(count * rank // world_size, count * (rank + 1) // world_size)
+def shard(count: int, rank: int, world_size: int, unit: int = 1) -> np.ndarray:
+    """The images of one process: contiguous, so that processes write to different pages, and whole units of them."""
+    units = -(-count // unit)
+    first, last = units * rank // world_size, units * (rank + 1) // world_size
+    return np.arange(first * unit, min(last * unit, count))
 
 
-def ids_of(batch: Batch, source: FeatureSource, method: Any, foreground: Foreground) -> Tensor:
-    """Ids (count, S, S) uint8 as the store keeps them: 0 is the background where there is a foreground step."""
-    config = source.config
-    mask_BN = foreground.mask(batch, source)
-    ids_BN = method.assign(batch, source, mask_BN)
-    if mask_BN is not None:
-        ids_BN = ids_BN + 1
-    ids_BSS = ids_BN.view(-1, config.size, config.size)[: batch.count].to(torch.uint8).cpu()
-    return remove_islands(ids_BSS, config.min_component) if config.min_component > 0 else ids_BSS
+@dataclass(frozen=True)
+class Discovery:
+    """A method, a foreground, and the images that both look at."""
+
+    source: FeatureSource
+    method: Any
+    foreground: Foreground
+
+    def fit(self, rows: np.ndarray | None = None) -> dict:
+        """Learn from these images (all of a group), or from seeded samples."""
+        state = {"foreground": self.foreground.fit(self.source, rows)}
+        self.foreground.load(state["foreground"])
+        state["method"] = self.method.fit(self.source, self.foreground, rows)
+        return state
+
+    def load(self, state: dict) -> None:
+        self.foreground.load(state["foreground"])
+        self.method.load(state["method"])
+
+    def ids(self, batch: Batch) -> Tensor:
+        """Ids (count, S, S) uint8 as the store keeps them: 0 is the background where there is a foreground step."""
+        config = self.source.config
+        mask_BN = self.foreground.mask(batch, self.source)
+        ids_BN = self.method.assign(batch, self.source, mask_BN)
+        if mask_BN is not None:
+            ids_BN = ids_BN + 1
+        ids_BSS = ids_BN.view(-1, config.size, config.size)
+        if config.crf.iterations > 0:
+            ids_BSS = self._refined(batch, ids_BSS)
+        ids_BSS = ids_BSS[: batch.count].to(torch.uint8).cpu()
+        return remove_islands(ids_BSS, config.min_component) if config.min_component > 0 else ids_BSS
+
+    def _refined(self, batch: Batch, ids_BSS: Tensor) -> Tensor:
+        """Ids after the CRF, which starts from distances to centroids where there are some, else from the ids."""
+        config = self.source.config
+        behind_BSS = self.foreground.background_costs(batch, self.source)
+        if behind_BSS is not None and hasattr(self.method, "costs"):
+            costs_BLSS = torch.cat([behind_BSS[:, None], self.method.costs(batch, self.source)], 1)
+        else:
+            costs_BLSS = label_costs(ids_BSS, config.ids, config.crf.certainty)
+        pixels_B3SS = F.interpolate(batch.images.float(), size=(config.size, config.size), mode="area")
+        return mean_field(costs_BLSS, pixels_B3SS, config.crf).argmax(1)
 
 
 def _discover(
-    source: FeatureSource,
-    method: Any,
-    foreground: Foreground,
-    store: PartStore,
-    todo: np.ndarray,
-    progress: Callable[[int], None],
+    discovery: Discovery, store: PartStore, todo: np.ndarray, progress: Callable[[int], None], by_group: bool
 ) -> None:
-    size = -(-source.config.batch // source.micro) * source.micro
-    groups = [todo[at : at + size] for at in range(0, len(todo), size)]
-    for group, images_nCHW in _read_ahead(source.images, groups):
+    """Write the ids of `todo`; by group, each block of parts.group images learns for itself first."""
+    source, config = discovery.source, discovery.source.config
+    if by_group:
+        blocks = [np.arange(g, min(g + config.group, len(store))) for g in np.unique(todo - todo % config.group)]
+    else:
+        size = -(-config.batch // source.micro) * source.micro
+        blocks = [todo[at : at + size] for at in range(0, len(todo), size)]
+    for block, images_nCHW in _read_ahead(source.images, blocks):
+        starts = range(0, len(block), source.micro)
+        if by_group:
+            source.kept = {}
+            for at in starts:
+                source.batch(block[at : at + source.micro], images_nCHW[at : at + source.micro])
+            discovery.load(discovery.fit(block))
         ids = []
-        for at in range(0, len(group), source.micro):
-            batch = source.batch(group[at : at + source.micro], images_nCHW[at : at + source.micro])
-            ids.append(ids_of(batch, source, method, foreground))
-        store.write(group, torch.cat(ids))
-        progress(len(group))
+        for at in starts:
+            batch = source.batch(block[at : at + source.micro], images_nCHW[at : at + source.micro])
+            ids.append(discovery.ids(batch))
+        store.write(block, torch.cat(ids))
+        progress(len(block))
 
 
 def _read_ahead(images: Images, groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Tensor]]:
@@ -124,23 +169,18 @@ def _read_ahead(images: Images, groups: list[np.ndarray]) -> Iterator[tuple[np.n
             yield group, current
 
 
-def _fit(
-    source: FeatureSource, method: Any, foreground: Foreground, folder: Path | None, fitted: PartStore | None
-) -> dict:
+def _fit(discovery: Discovery, folder: Path | None, fitted: PartStore | None) -> dict:
     """Learn from samples, or read what an earlier run or another process has learned."""
     kept = None if folder is None else folder / FIT
     if fitted is not None:
         state = _fit_of(fitted)
     elif kept is None or not kept.exists():
-        state = {"foreground": foreground.fit(source)}
-        foreground.load(state["foreground"])
-        state["method"] = method.fit(source, foreground)
+        state = discovery.fit()
     if kept is not None:
         if not kept.exists():
             _keep_first(state, kept)
         state = torch.load(kept, map_location="cpu", weights_only=True)
-    foreground.load(state["foreground"])
-    method.load(state["method"])
+    discovery.load(state)
     return state
 
 
@@ -168,7 +208,7 @@ def _keep_first(state: dict, path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _store_info(source: FeatureSource, scope: str, provenance: dict[str, Any] | None) -> StoreInfo:
+def _store_info(source: FeatureSource, provenance: dict[str, Any] | None) -> StoreInfo:
     config = source.config
     settings = {key: value for key, value in asdict(config).items() if key not in SPEED_ONLY}
     encoder = source.encoder
@@ -179,6 +219,7 @@ def _store_info(source: FeatureSource, scope: str, provenance: dict[str, Any] | 
         "image_size": source.images.size,
     }
     background = 0 if config.has_background else None
+    scope = "image" if config.group else METHODS[config.method].scope
     return StoreInfo(len(source.images), config.size, config.ids, background, scope, made_by | (provenance or {}))
 
 

@@ -15,13 +15,15 @@ from ssl_parts.data.records import Sample
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.errors import ConfigError, PartDiscoveryError
 from ssl_parts.parts.config import PartsConfig
-from ssl_parts.parts.hypercolumn import hypercolumn, projected_hypercolumn
+from ssl_parts.parts.facets import has_facets, vit_facet
+from ssl_parts.parts.hypercolumn import hypercolumn, projected_hypercolumn, resize
 from ssl_parts.parts.kmeans import uniforms
 
 # Images that go through the encoder and the clustering together. Fixed for a device, and short batches are filled up:
 # convolutions and matrix products round differently for other batch sizes, and ids must not depend on those.
 MICRO = {"cpu": 8, "cuda": 64}
-COLOUR = "colour"  # name of the map that features=colour uses in place of a stage
+# Names of maps that are no stages: pixels (features=colour), a ViT's facet, and what its CLS token looks at.
+COLOUR, FACET, ATTENTION = "colour", "facet", "attention"
 
 
 class Images(Protocol):
@@ -54,6 +56,7 @@ class FeatureSource:
         self.micro = MICRO.get(device.type, MICRO["cuda"])
         self.stages = point_stages(encoder, config)
         self.foreground_stages = foreground_stages(encoder, config)
+        self.kept: dict[tuple[int, ...], Batch] | None = None  # batches that a group of images goes over several times
 
     def batches(self, indices: np.ndarray) -> Iterator[Batch]:
         """The maps of these images, MICRO at a time, in this order."""
@@ -62,6 +65,9 @@ class FeatureSource:
 
     def batch(self, indices: np.ndarray, images: Tensor | None = None) -> Batch:
         """At most MICRO images; `images` (n,3,H,W) spares reading them again."""
+        key = tuple(int(i) for i in indices)
+        if self.kept is not None and key in self.kept:
+            return self.kept[key]
         images = self.images.images(indices) if images is None else images
         filled = np.arange(self.micro).clip(max=len(indices) - 1)
         images_BCHW = images[torch.from_numpy(filled)].to(self.device, non_blocking=True)
@@ -69,16 +75,35 @@ class FeatureSource:
         names = [self.images.paths[i] for i in rows]
         maps = self._maps(images_BCHW)
         check_finite(maps, names)
-        return Batch(rows, len(indices), names, images_BCHW, maps)
+        batch = Batch(rows, len(indices), names, images_BCHW, maps)
+        if self.kept is not None:
+            self.kept[key] = batch
+        return batch
 
     def _maps(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         pixels_BCHW = images_BCHW.float() / 255
         wanted = list(dict.fromkeys([*self.stages, *self.foreground_stages]))
         maps = {COLOUR: pixels_BCHW} if COLOUR in wanted else {}
-        from_encoder = [stage for stage in wanted if stage != COLOUR]
-        if from_encoder:
-            with torch.autocast(self.device.type, enabled=False):
+        from_encoder = [stage for stage in wanted if stage not in (COLOUR, FACET, ATTENTION)]
+        with torch.autocast(self.device.type, enabled=False):
+            if from_encoder:
                 maps |= self.encoder(pixels_BCHW, stages=from_encoder).maps
+            if FACET in wanted or ATTENTION in wanted:
+                maps |= self._facet_maps(pixels_BCHW)
+        return maps
+
+    def _facet_maps(self, pixels_BCHW: Tensor) -> dict[str, Tensor]:
+        config = self.config
+        facet = vit_facet(self.encoder, pixels_BCHW, config.facet, config.block, config.stride or None)
+        maps = {FACET: facet.descriptors_BDhw}
+        if facet.attention_BAhw is not None:
+            heads = config.foreground.heads or list(range(facet.attention_BAhw.shape[1]))
+            if max(heads) >= facet.attention_BAhw.shape[1]:
+                count = facet.attention_BAhw.shape[1]
+                raise ConfigError(f"parts.foreground.heads={heads}: this encoder has heads 0..{count - 1}")
+            maps[ATTENTION] = facet.attention_BAhw[:, heads].mean(1, keepdim=True)
+        elif config.foreground.method == "attention":
+            raise ConfigError("parts.foreground.method=attention needs a CLS token, which this ViT has not; use auto")
         return maps
 
     def appearance(self, batch: Batch, basis_Dd: Tensor | None = None, exact_reduction: bool = False) -> Tensor:
@@ -100,8 +125,22 @@ class FeatureSource:
 
     def foreground_points(self, batch: Batch, basis_Dd: Tensor | None = None) -> Tensor:
         """Points (B, S*S, D) on the grid on which foreground is decided, or their projection onto these directions."""
-        maps, size = {stage: batch.maps[stage] for stage in self.foreground_stages}, self.config.foreground.size
+        maps = {stage: batch.maps[stage] for stage in self.foreground_stages if stage != ATTENTION}
+        size = self.config.foreground.size
         return hypercolumn(maps, size) if basis_Dd is None else projected_hypercolumn(maps, size, basis_Dd)
+
+    def saliency(self, batch: Batch) -> Tensor:
+        """How much stands out (B, S*S), 0..1 in each image, on the grid on which foreground is decided.
+
+        CLS attention of a ViT; for other networks the length of the vectors of the last foreground map.
+        """
+        if ATTENTION in batch.maps:
+            map_B1hw = batch.maps[ATTENTION].float()
+        else:
+            map_B1hw = batch.maps[self.foreground_stages[-1]].float().norm(dim=1, keepdim=True)
+        values_BN = resize(map_B1hw, self.config.foreground.size).flatten(1)
+        low_B1, high_B1 = values_BN.amin(1, keepdim=True), values_BN.amax(1, keepdim=True)
+        return (values_BN - low_B1) / (high_B1 - low_B1).clamp_min(1e-12)
 
     def sample_rows(self, count: int, salt: int) -> np.ndarray:
         """A seeded choice of `count` images, ascending; the same on every rank."""
@@ -151,6 +190,8 @@ def point_stages(encoder: Encoder | None, config: PartsConfig) -> tuple[str, ...
         raise ConfigError("parts.features=encoder needs an encoder; use colour or colour_xy without one")
     if config.stages:
         return encoder.check_stages(config.stages)
+    if config.facet != "token" or config.stride:
+        return (FACET,)
     if len(encoder.stages) == 1 or encoder.stages[0].startswith("block"):
         return (encoder.last_stage,)
     fine = part_stage(encoder)
@@ -167,14 +208,23 @@ def part_stage(encoder: Encoder) -> str:
 
 
 def foreground_stages(encoder: Encoder | None, config: PartsConfig) -> tuple[str, ...]:
-    """Maps on which foreground is decided: the configured ones, or the last two of a CNN, or the last of a ViT."""
-    if config.foreground.method in ("none", "box", "mask"):
+    """Maps on which foreground is decided: the configured ones, or the last two of a CNN, or the last of a ViT.
+
+    mining reads one map, the last; attention and saliency also a ViT's CLS attention.
+    """
+    method = config.foreground.method
+    if method in ("none", "box", "mask"):
         return ()
     if encoder is None:
         return (COLOUR,)
+    if method == "attention":
+        return (ATTENTION,)
+    attention = (ATTENTION,) if method == "saliency" and has_facets(encoder) else ()
     if config.foreground.stages:
-        return encoder.check_stages(config.foreground.stages)
-    if encoder.stages[0].startswith("block"):
-        return (encoder.last_stage,)
+        return (*attention, *encoder.check_stages(config.foreground.stages))
+    if config.facet != "token" or config.stride:
+        return (*attention, FACET)
+    if encoder.stages[0].startswith("block") or method == "mining":
+        return (*attention, encoder.last_stage)
     finer = [s for s in encoder.stages[:-1] if encoder.strides[s] < encoder.strides[encoder.last_stage]]
     return (*finer[-1:], encoder.last_stage) if finer else tuple(encoder.stages[-2:])

@@ -1,188 +1,88 @@
-"""Unsupervised part mining (UPM, arXiv 1902.09941, with the mining rule of arXiv 1902.09968; METHODS §5): positions of
-a feature map that many channels light up together are the object. No label or box is used.
+"""Pattern mining on the activations of a CNN: object and parts without any annotation (UPM, METHODS §5).
 
-Shapes: B images, D channels (transactions), N = H*W positions (items), P parts.
-Boxes are x0 y0 x1 y1 as shares of the image.
+Reconstructed from the abstract of arXiv 1902.09941 and the mining rule of its sibling 1902.09968: a channel is a
+transaction, the cells that it activates above its image's mean positive activation are its items, and cells that many
+channels activate together are the object. Itemsets of two are exact, from the co-occurrence matrix.
+
+Shapes: B images, D channels, h x w map, N = h*w cells.
 """
 
-from dataclasses import dataclass
-
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ssl_parts.errors import PartDiscoveryError
-from ssl_parts.parts.kmeans import kmeans
+from ssl_parts.parts.components import largest_component
 
-CHUNK_VALUES = 2**26  # of the co-occurrence matrices that are held at once
-LEAST = 2  # channels that hold a frequent pair: one is chance
-FINER = 4  # the support map is interpolated to this many times the map's resolution before it is cut
+Box = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
-class MinedObject:
-    """What `mine_object` found in a batch, on a grid FINER times that of the map.
+def transactions(map_BDhw: Tensor) -> Tensor:
+    """Which cells each channel contains: bool (B, D, N), activation above the mean of the image's positive ones."""
+    values_BDN = map_BDhw.flatten(2).float()
+    positive_BDN = values_BDN > 0
+    mean_B = (values_BDN * positive_BDN).sum((1, 2)) / positive_BDN.sum((1, 2)).clamp_min(1)
+    return values_BDN > mean_B[:, None, None].clamp_min(0)
 
-    boxes_B4: box of the object, the whole image where nothing was found. support_BHW: in [0,1], how many frequent pairs
-    a position is in, by their counts, relative to the image's best. object_BHW: bool, the largest connected component.
-    found_B: bool.
+
+def pair_support(items_BDN: Tensor) -> Tensor:
+    """Share of the channels that contain both cells: float (B, N, N)."""
+    items_BDN = items_BDN.float()
+    return items_BDN.transpose(1, 2) @ items_BDN / items_BDN.shape[1]
+
+
+def support_map(map_BDhw: Tensor, min_support: float) -> Tensor:
+    """How much of the frequent pairs runs through each cell: float (B, h, w), each image's largest value 1.
+
+    A pair of cells is frequent in an image when its support is at least `min_support` times the image's largest
+    support of a single cell. Zero where no pair is frequent.
     """
-
-    boxes_B4: Tensor
-    support_BHW: Tensor
-    object_BHW: Tensor
-    found_B: Tensor
-
-
-@torch.no_grad()
-def mine_object(map_BDHW: Tensor, support: float = 0.4) -> MinedObject:
-    """Find the object of each image in the feature map of a pretrained encoder.
-
-    A channel is a transaction; its items are the positions above the mean of the map's positive activations. Pairs of
-    positions are counted exactly by X^T X; a pair is frequent when its count is at least `support` of the image's most
-    frequent pair (and LEAST). A position's support is the sum of the counts of its frequent pairs. The support map,
-    interpolated, is cut at the mean of its positive values, and the largest 8-connected component is the object.
-    The threshold relative to the best pair, the sum and the cut are reconstructed: they had the best CorLoc on the
-    training boxes of CUB's first ten classes (benchmarks/mining.py).
-
-    Args:
-        map_BDHW: float, also (D,H,W) of one image. support: in (0,1].
-
-    Raises:
-        PartDiscoveryError: a support outside (0,1], a map of another shape or with NaN or infinity.
-    """
-    map_BDHW = map_BDHW[None] if map_BDHW.ndim == 3 else map_BDHW
-    _check(map_BDHW, support)
-    H, W = map_BDHW.shape[-2:]
-    size = max(1, CHUNK_VALUES // (H * W) ** 2)
-    counts_BN = torch.cat([frequent_pairs(items_of(part), support) for part in map_BDHW.split(size)])
-    best_B1 = counts_BN.amax(1, keepdim=True)
-    support_BHW = (counts_BN / best_B1.clamp(min=1)).view(-1, H, W)
-    support_BHW = F.interpolate(support_BHW[:, None], scale_factor=FINER, mode="bilinear", align_corners=False)[:, 0]
-    frequent_BHW = support_BHW > 0
-    mean_B = support_BHW.sum((1, 2)) / frequent_BHW.sum((1, 2)).clamp(min=1)
-    object_BHW = largest_component(frequent_BHW & (support_BHW >= mean_B[:, None, None]))
-    return MinedObject(boxes_of(object_BHW), support_BHW, object_BHW, object_BHW.flatten(1).any(1))
+    support_BNN = pair_support(transactions(map_BDhw))
+    largest_B = support_BNN.diagonal(dim1=1, dim2=2).amax(1)
+    pairs_BNN = torch.where(support_BNN >= min_support * largest_B[:, None, None], support_BNN, 0)
+    pairs_BNN = pairs_BNN - torch.diag_embed(pairs_BNN.diagonal(dim1=1, dim2=2))
+    mass_BN = pairs_BNN.sum(2)
+    return (mass_BN / mass_BN.amax(1, keepdim=True).clamp_min(1e-12)).unflatten(1, map_BDhw.shape[-2:])
 
 
-def items_of(map_BDHW: Tensor) -> Tensor:
-    """X (B,D,N) bool: in which channels a position lies above the mean of the image's positive activations."""
-    map_BDN = map_BDHW.float().flatten(2)
-    positive_BDN = map_BDN > 0
-    count_B = positive_BDN.sum((1, 2)).clamp(min=1)
-    mean_B = (map_BDN * positive_BDN).sum((1, 2)) / count_B
-    return map_BDN > mean_B[:, None, None]
+def mining_scores(map_BDhw: Tensor, min_support: float) -> Tensor:
+    """Scores (B, N), positive where a cell's support is above its image's mean."""
+    support_BN = support_map(map_BDhw, min_support).flatten(1)
+    return support_BN - support_BN.mean(1, keepdim=True)
 
 
-def frequent_pairs(items_BDN: Tensor, support: float) -> Tensor:
-    """For each position, the sum of the counts of its frequent pairs with other positions; float (B,N)."""
-    x_BDN = items_BDN.float()
-    with torch.autocast(x_BDN.device.type, enabled=False):
-        counts_BNN = x_BDN.transpose(1, 2) @ x_BDN
-    counts_BNN.diagonal(dim1=1, dim2=2).zero_()
-    least_B = (support * counts_BNN.amax((1, 2))).clamp(min=LEAST)
-    return torch.where(counts_BNN >= least_B[:, None, None], counts_BNN, 0).sum(2)
+def keep_largest(mask_BN: Tensor) -> Tensor:
+    """The largest connected area of each image's foreground, bool (B, N)."""
+    size = round(mask_BN.shape[1] ** 0.5)
+    kept = [largest_component(mask.cpu().numpy().reshape(size, size)).ravel() for mask in mask_BN]
+    return torch.from_numpy(np.stack(kept)).to(mask_BN.device)
 
 
-def largest_component(mask_BHW: Tensor) -> Tensor:
-    """The largest 8-connected component of each mask (the first in row-major order of equal ones), bool (B,H,W).
-
-    Each position takes the largest number among its neighbours until nothing changes.
-    """
-    B, H, W = mask_BHW.shape
-    numbers_HW = torch.arange(H * W, 0, -1, device=mask_BHW.device, dtype=torch.float32).view(1, H, W)
-    labels_BHW = numbers_HW * mask_BHW
-    while True:
-        spread_BHW = F.max_pool2d(labels_BHW[:, None], 3, stride=1, padding=1)[:, 0] * mask_BHW
-        if torch.equal(spread_BHW, labels_BHW):
-            break
-        labels_BHW = spread_BHW
-    labels_BN = labels_BHW.flatten(1).long()
-    sizes_BN = torch.zeros(B, H * W + 1, dtype=torch.long, device=mask_BHW.device)
-    sizes_BN.scatter_add_(1, labels_BN, (labels_BN > 0).long())
-    # The first of equal sizes is the one with the largest number; argmax takes the first maximum, so look from the end.
-    largest_B1 = H * W - sizes_BN.flip(1).argmax(1, keepdim=True)
-    return ((labels_BN == largest_B1) & (labels_BN > 0)).view(B, H, W)
+def object_box(ids_SS: np.ndarray, image_size: int, background: int = 0) -> Box:
+    """Box (x0, y0, x1, y1) in pixels around the largest piece of foreground; the whole image where there is none."""
+    rows, columns = np.nonzero(largest_component(np.asarray(ids_SS) != background))
+    if len(rows) == 0:
+        return 0.0, 0.0, float(image_size), float(image_size)
+    scale = image_size / len(ids_SS)
+    return columns.min() * scale, rows.min() * scale, (columns.max() + 1) * scale, (rows.max() + 1) * scale
 
 
-def boxes_of(mask_BHW: Tensor) -> Tensor:
-    """Box (B,4) around each mask, to the far edges of its cells; the whole image where a mask is empty."""
-    sides = []
-    for line_BN in (mask_BHW.any(1), mask_BHW.any(2)):  # columns, rows
-        n = line_BN.shape[1]
-        first = line_BN.float().argmax(1)
-        last = n - line_BN.flip(1).float().argmax(1)
-        sides.append((first / n, last / n))
-    (x0, x1), (y0, y1) = sides
-    whole = torch.stack([torch.zeros_like(x0), torch.zeros_like(x0), torch.ones_like(x0), torch.ones_like(x0)], 1)
-    return torch.where(mask_BHW.flatten(1).any(1, keepdim=True), torch.stack([x0, y0, x1, y1], 1), whole)
-
-
-@torch.no_grad()
 def part_boxes(
-    map_BDHW: Tensor, mined: MinedObject, parts: int = 2, gamma: float = 0.5, side: float = 0.5, seed: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Boxes around the parts of mined objects, (B,P,4), and which of them there are, (B,P) bool.
+    ids_SS: np.ndarray, k: int, image_size: int, share: float = 0.5, background: int = 0
+) -> list[Box | None]:
+    """A box around the centre of each part, None for an absent one; its sides are `share` of the object's (METHODS §5).
 
-    The cells that the object covers, weighted by how far, are clustered by k-means on [L2-normalised feature;
-    gamma (x/W, y/H)]; each box is a square of `side` times the object's longer side around the centre of one cluster.
-    Parts are in order of falling mean support, which neither a flip nor a shift changes. An object with fewer cells
-    than parts has invalid boxes, the object's own.
-
-    Raises:
-        PartDiscoveryError: no part asked for, or a map that is not finite.
+    Boxes are moved, not cut, to lie inside the image.
     """
-    if parts < 1:
-        raise PartDiscoveryError(f"parts={parts}: at least one is needed")
-    B, _, H, W = map_BDHW.shape
-    points_BN2 = cell_centres(H, W, map_BDHW.device).expand(B, -1, -1)
-    features_BND = F.normalize(map_BDHW.float().flatten(2).transpose(1, 2), dim=-1)
-    covered_BN = F.avg_pool2d(mined.object_BHW[:, None].float(), FINER).flatten(1)
-    enough_B = (covered_BN > 0).sum(1) >= parts
-    if parts > H * W:
-        none_BP = torch.zeros(B, parts, dtype=torch.bool, device=map_BDHW.device)
-        return mined.boxes_B4[:, None].repeat(1, parts, 1), none_BP
-    # Images without enough cells are clustered as a whole, to keep the batch's shape, and their parts declared invalid.
-    weights_BN = torch.where(enough_B[:, None], covered_BN, 1)
-    clusters = kmeans(torch.cat([features_BND, gamma * points_BN2], 2), parts, seed, weights_BN=weights_BN)
-    boxes_BP4, support_BP = _boxes_of_clusters(clusters.ids_BN, weights_BN, mined, points_BN2, parts, side)
-    valid_BP = (support_BP >= 0) & enough_B[:, None]
-    boxes_BP4 = torch.where(valid_BP[..., None], boxes_BP4, mined.boxes_B4[:, None])
-    order_BP = torch.where(valid_BP, support_BP, -1).argsort(dim=1, descending=True, stable=True)
-    return boxes_BP4.gather(1, order_BP[..., None].expand(-1, -1, 4)), valid_BP.gather(1, order_BP)
-
-
-def _boxes_of_clusters(
-    ids_BN: Tensor, weights_BN: Tensor, mined: MinedObject, points_BN2: Tensor, parts: int, side: float
-) -> tuple[Tensor, Tensor]:
-    """Squares around the clusters' centres (B,P,4) and their mean support (B,P), -1 for a cluster that is not there."""
-    member_BPN = ids_BN[:, None] == torch.arange(parts, device=ids_BN.device)[:, None]
-    weight_BPN = member_BPN * weights_BN[:, None]
-    weight_BPN = weight_BPN / weight_BPN.sum(2, keepdim=True).clamp(min=1e-12)
-    support_BN = F.avg_pool2d(mined.support_BHW[:, None], FINER).flatten(1)
-    with torch.autocast(ids_BN.device.type, enabled=False):
-        centres_BP2 = weight_BPN @ points_BN2
-    support_BP = (weight_BPN * support_BN[:, None]).sum(2)
-    return _squares(centres_BP2, mined.boxes_B4, side), torch.where(member_BPN.any(2), support_BP, -1)
-
-
-def cell_centres(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """(H*W, 2) centres x, y of cells as shares of the image, row-major."""
-    y_H, x_W = ((torch.arange(n, device=device) + 0.5) / n for n in (height, width))
-    return torch.stack(torch.meshgrid(x_W, y_H, indexing="xy"), -1).flatten(0, 1)
-
-
-def _squares(centres_BP2: Tensor, boxes_B4: Tensor, share: float) -> Tensor:
-    half_B = (boxes_B4[:, 2:] - boxes_B4[:, :2]).amax(1) * share / 2
-    half_B11 = half_B.clamp(max=0.5)[:, None, None]
-    centres_BP2 = torch.minimum(torch.maximum(centres_BP2, half_B11), 1 - half_B11)
-    return torch.cat([centres_BP2 - half_B11, centres_BP2 + half_B11], -1)
-
-
-def _check(map_BDHW: Tensor, support: float) -> None:
-    if map_BDHW.ndim != 4 or min(map_BDHW.shape) < 1:
-        raise PartDiscoveryError(f"mining needs a map (B,D,H,W) or (D,H,W), not of shape {tuple(map_BDHW.shape)}")
-    if not 0 < support <= 1:
-        raise PartDiscoveryError(f"support={support}: a share of channels in (0, 1] is needed")
-    if not bool(torch.isfinite(map_BDHW).all()):
-        raise PartDiscoveryError("the map to mine has NaN or infinity: check the encoder's weights and precision")
+    ids_SS = np.asarray(ids_SS)
+    x0, y0, x1, y1 = object_box(ids_SS, image_size, background)
+    width, height = share * (x1 - x0), share * (y1 - y0)
+    boxes: list[Box | None] = []
+    for part in (i for i in range(k) if i != background):
+        rows, columns = np.nonzero(ids_SS == part)
+        if len(rows) == 0:
+            boxes.append(None)
+            continue
+        x, y = ((places.mean() + 0.5) * image_size / len(ids_SS) for places in (columns, rows))
+        left, top = (min(max(0.0, at - side / 2), image_size - side) for at, side in ((x, width), (y, height)))
+        boxes.append((left, top, left + width, top + height))
+    return boxes

@@ -23,7 +23,7 @@ class PerImage:
         self.config = config
         self.basis_Dd: Tensor | None = None
 
-    def fit(self, source: FeatureSource, foreground: object) -> dict:
+    def fit(self, source: FeatureSource, foreground: object, rows: object = None) -> dict:
         """The shared basis of reduction=pca, from a seeded sample; nothing otherwise."""
         if self.config.reduction != "pca":
             return {}

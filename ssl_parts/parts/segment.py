@@ -15,8 +15,12 @@ from ssl_parts.parts.foreground import (
     spectral_scores,
     to_mask,
 )
+from ssl_parts.parts.hypercolumn import resize
+from ssl_parts.parts.mining import keep_largest, mining_scores
+from ssl_parts.parts.salient import SalientClusters, elbow_clusters, elected, nearest, salient_clusters
 from ssl_parts.parts.votes import VoteModel, fit_votes
 
+LEARNED = ("votes", "saliency")
 CELLS = 96  # of each sampled image: bounds the memory of the sample
 SALT = 1
 
@@ -28,25 +32,45 @@ class Foreground:
         self.config, self.size = config, size
         self.method = "votes" if config.method == "auto" else config.method
         self.votes: VoteModel | None = None
+        self.salient: SalientClusters | None = None
 
-    def fit(self, source: FeatureSource) -> dict:
-        """Learn from a seeded sample of images; what was learned, as tensors for `load`."""
-        if self.method != "votes":
+    def fit(self, source: FeatureSource, rows: np.ndarray | None = None) -> dict:
+        """Learn from these images, or from a seeded sample; what was learned, as tensors for `load`."""
+        if self.method not in LEARNED:
             return {}
+        rows = source.sample_rows(self.config.sample, SALT) if rows is None else rows
+        return self._fit_votes(source, rows) if self.method == "votes" else self._fit_salient(source, rows)
+
+    def _fit_votes(self, source: FeatureSource, rows: np.ndarray) -> dict:
         points, cells = [], []
-        for batch in source.batches(source.sample_rows(self.config.sample, SALT)):
+        for batch in source.batches(rows):
             points_BND = source.foreground_points(batch)
             cells_BM = sampled_cells(source.seeds(batch.indices), points_BND.shape[1], CELLS)
-            rows_B1 = torch.arange(len(points_BND))[:, None]
-            points.append(points_BND[rows_B1, cells_BM.to(points_BND.device)][: batch.count].cpu())
+            points.append(_at(points_BND, cells_BM)[: batch.count].cpu())
             cells.append(cells_BM[: batch.count])
         seed = source.config.seed
-        votes = fit_votes(torch.cat(points), torch.cat(cells), self.config.size, self.config.clusters, seed)
-        return votes.state()
+        return fit_votes(torch.cat(points), torch.cat(cells), self.config.size, self.config.clusters, seed).state()
+
+    def _fit_salient(self, source: FeatureSource, rows: np.ndarray) -> dict:
+        sampled = max(1, round(self.config.size**2 / self.config.every))
+        points = []
+        for batch in source.batches(rows):
+            points_BND = source.foreground_points(batch)
+            cells_BM = sampled_cells(source.seeds(batch.indices), points_BND.shape[1], sampled)
+            points.append(_at(points_BND, cells_BM)[: batch.count].flatten(0, 1).cpu())
+        centroids_CD = elbow_clusters(torch.cat(points), self.config, source.config.seed)
+        votes_C = torch.zeros(len(centroids_CD))
+        for batch in source.batches(rows):
+            ids_BN = nearest(source.foreground_points(batch), centroids_CD.to(source.device))
+            votes = salient_clusters(ids_BN, source.saliency(batch), len(centroids_CD), self.config.saliency)
+            votes_C += votes[: batch.count].sum(0).cpu()
+        return SalientClusters(centroids_CD, elected(votes_C / len(rows), self.config.agreement)).state()
 
     def load(self, state: dict) -> None:
         if self.method == "votes":
             self.votes = VoteModel(**state)
+        elif self.method == "saliency":
+            self.salient = SalientClusters(**state)
 
     def mask(self, batch: Batch, source: FeatureSource) -> Tensor | None:
         """Raises PartDiscoveryError where the data set has no box or mask for an image and the method needs it."""
@@ -54,7 +78,8 @@ class Foreground:
             return None
         if self.method in ("box", "mask"):
             return self._given(batch, source).to(batch.images.device)
-        return to_mask(self.scores(batch, source), self.size, self.config.least_share)
+        mask_BN = to_mask(self.scores(batch, source), self.size, self.config.least_share)
+        return keep_largest(mask_BN) if self.method == "mining" else mask_BN
 
     def scores(self, batch: Batch, source: FeatureSource) -> Tensor:
         """Scores (B, S*S) on the decision grid, positive on the foreground."""
@@ -63,12 +88,31 @@ class Foreground:
             reduced_BNd = source.foreground_points(batch, basis_Dd) - mean_D @ basis_Dd
             scores_BN = self.votes.scores(reduced_BNd, self.config.position)
             return smooth(scores_BN, reduced_BNd, self.config.smoothing)
+        if self.method == "attention":
+            saliency_BN = source.saliency(batch)
+            return smooth(
+                saliency_BN - saliency_BN.mean(1, keepdim=True), saliency_BN[..., None], self.config.smoothing
+            )
         points_BND = source.foreground_points(batch)
-        if self.method == "spectral":
+        if self.method == "mining":
+            map_BDhw = resize(batch.maps[source.foreground_stages[-1]].float(), self.config.size)
+            scores_BN = mining_scores(map_BDhw, self.config.support)
+        elif self.method == "saliency":
+            scores_BN = self.salient.scores(points_BND)
+        elif self.method == "spectral":
             scores_BN = spectral_scores(points_BND, self.config.affinity)
         else:
             scores_BN = component_scores(points_BND)
         return smooth(scores_BN, points_BND, self.config.smoothing)
+
+    def background_costs(self, batch: Batch, source: FeatureSource) -> Tensor | None:
+        """Squared distance (B, S, S) to the nearest background cluster at parts.size, where the method has clusters."""
+        if self.method != "saliency":
+            return None
+        points_BND = source.foreground_points(batch)
+        costs_BN = self.salient.distances(points_BND)[..., ~self.salient.front_C.to(points_BND.device)].amin(-1)
+        side = self.config.size
+        return resize(costs_BN.view(-1, 1, side, side), self.size)[:, 0]
 
     def _given(self, batch: Batch, source: FeatureSource) -> Tensor:
         samples = [source.images.sample(int(i)) for i in batch.indices[: batch.count]]
@@ -84,3 +128,8 @@ class Foreground:
         else:
             mask_nN = given_mask([s.part_mask for s in samples], self.size)
         return mask_nN[torch.from_numpy(np.arange(len(batch.indices)).clip(max=batch.count - 1))]
+
+
+def _at(points_BND: Tensor, cells_BM: Tensor) -> Tensor:
+    """Points (B, M, D) of some cells of each image."""
+    return points_BND[torch.arange(len(points_BND))[:, None], cells_BM.to(points_BND.device)]

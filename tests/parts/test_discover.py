@@ -74,7 +74,7 @@ def test_killed_in_the_middle_and_started_again(tiny_encoder, disc_bank, tmp_pat
     out = tmp_path / "parts"
     script = textwrap.dedent(SCRIPT).format(folder=str(Path(__file__).parent), out=str(out))
     process = subprocess.Popen([sys.executable, "-c", script])
-    deadline = time.time() + 120
+    deadline = time.time() + 600
     while not (out / "fit.pt").exists() or len(PartStore.open(out).pending()) == 20:
         assert process.poll() is None and time.time() < deadline
         time.sleep(0.02)
