@@ -8,7 +8,7 @@ from torchvision.io import write_png
 from torchvision.utils import draw_bounding_boxes
 
 from evaluation.features import frozen
-from evaluation.heads.head import Head, Looks, spread
+from evaluation.heads.head import Head, Looks
 from ssl_parts.dense_pictures import enlarged, heat
 from ssl_parts.parts.palette import colours, contact_sheet
 
@@ -51,3 +51,9 @@ def _boxed(looks: Looks, image_3SS: Tensor, i: int) -> Tensor:
             boxes_R4 = torch.cat([boxes_R4[:, :2].floor(), boxes_R4[:, 2:].ceil() - 1], 1)
             image_3SS = draw_bounding_boxes(image_3SS, boxes_R4, colors=tuple(int(c) for c in colour), width=2)
     return image_3SS
+
+
+def spread(map_Nhw: Tensor) -> Tensor:
+    """Each map scaled to [0,1]; a constant one becomes zeros."""
+    low, high = map_Nhw.amin((1, 2), keepdim=True), map_Nhw.amax((1, 2), keepdim=True)
+    return (map_Nhw - low) / (high - low).clamp(min=1e-12)

@@ -174,7 +174,7 @@ class Finetuner:
         if bad is not None:
             paths = [self.train_bank.paths[i] for i in self.indices_of(bad)]
             raise explain_non_finite(bad, paths, self.folder / "non_finite_batch.txt")
-        self.metrics.write(step=step + 1, lr=lr, **values)
+        self.metrics.write(phase=PROTOCOL, step=step + 1, lr=lr, **values)
         self.accelerator.log({**values, "lr": lr}, step=step)
         progress.show(values)
 
@@ -183,7 +183,7 @@ class Finetuner:
     def validate(self, step: int) -> None:
         """Accuracy on the split val; the best weights so far are kept in best.safetensors (of equal ones the first)."""
         accuracy = measure_classifier(self.result, self.val_bank)["top1"].mean
-        self.metrics.write(step=step + 1, validation=accuracy)
+        self.metrics.write(phase=PROTOCOL, step=step + 1, validation=accuracy)
         if accuracy > self.best:
             self.best = accuracy
             if self.accelerator.is_main_process:
@@ -202,14 +202,13 @@ class Finetuner:
     def restore(self) -> int:
         """Finished steps of the newest whole checkpoint, 0 where there is none."""
         found = load_checkpoint(self.folder / "checkpoints")
+        self.metrics.rewind(PROTOCOL, found.step if found else 0)
         if found is None:
-            self.metrics.truncate(0)
             return 0
         self.head.load_state_dict(found.student)
         if self.average is not None:
             self.average.load_state_dict(found.teacher)
         self.optimizer.load_state_dict(found.optimizer)
-        self.metrics.truncate(found.extra["log_position"])
         self.best = found.extra["best"]
         return found.step
 
@@ -221,7 +220,7 @@ class Finetuner:
                 self.head.state_dict(),
                 {} if self.average is None else self.average.state_dict(),
                 self.optimizer.state_dict(),
-                {"best": self.best, "log_position": self.metrics.position()},
+                {"best": self.best},
                 keep=self.config.train.keep_checkpoints,
             )
         self.accelerator.wait_for_everyone()
