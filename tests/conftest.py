@@ -1,12 +1,14 @@
 """Shared fixtures: where the real images are (research use; never in the repository), and single-threaded torch."""
 
 import os
+
 from pathlib import Path
 
 import pytest
 import torch
 
 torch.set_num_threads(1)  # small tensors, and the suite runs one process a core
+os.environ["OMP_NUM_THREADS"] = "1"  # also in processes that tests start: sums are done in one order everywhere
 
 REPO = Path(__file__).resolve().parents[1]
 

@@ -113,7 +113,7 @@ def test_weights_of_another_architecture(tmp_path):
 
 def test_the_command_prints_one_line_and_no_traceback(tmp_path):
     command = [sys.executable, str(REPO / "launch/pretrain.py"), f"run.dir={tmp_path}", "train.epoch=3"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert done.returncode == 1
     assert done.stderr.strip().startswith("ConfigError: unknown key 'train.epoch'")
     assert "did you mean 'train.epochs'" in done.stderr

@@ -90,7 +90,7 @@ def test_sigkill_of_the_real_command(unbroken, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert (tmp_path / "tiny" / sign).exists()
-    subprocess.run(command, cwd=REPO, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, cwd=REPO, check=True, capture_output=True, timeout=600)
     assert contents(tmp_path / "tiny") == expected
     assert (tmp_path / "tiny" / "results.json").exists()
 

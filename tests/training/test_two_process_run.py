@@ -21,7 +21,7 @@ def test_two_processes_equal_one(tmp_path):
     }
     for name, launcher in launchers.items():
         command = [*launcher, script, *overrides(tmp_path / name, *SGD)]
-        subprocess.run(command, cwd=REPO, check=True, capture_output=True, timeout=300)
+        subprocess.run(command, cwd=REPO, check=True, capture_output=True, timeout=600)
     losses, weights = {}, {}
     for name in launchers:
         run = tmp_path / name / "tiny"
