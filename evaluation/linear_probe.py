@@ -19,8 +19,9 @@ from ssl_parts.errors import ConfigError, DataError
 
 __all__ = ["C_VALUES", "ProbeResult", "Sweep", "few_label_indices", "linear_probe", "sweep_c"]
 
-C_VALUES = tuple(10.0 ** np.linspace(-6, 5, 45))  # the grid of the DINOv2 and DINOv3 protocol
+C_VALUES = tuple((10.0 ** np.linspace(-6, 5, 45)).tolist())  # the grid of the DINOv2 and DINOv3 protocol
 SKLEARN_LIMIT = 50_000  # samples; above it our solver is used on a CPU too
+CPU_LOGITS, GPU_LOGITS = 2**24, 2**29  # logits of all values of C that are solved together, a few copies of which exist
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,15 @@ def sweep_c(
     values: Sequence[float] = C_VALUES,
     *,
     standardize: bool = False,
-    solver: str = "auto",
+    solver: str = "torch",
     device: str | torch.device = "cpu",
-    max_iter: int = 10_000,
-    tol: float = 1e-4,
+    max_iter: int = 1000,
+    tol: float = 1e-3,
 ) -> Sweep:
     """Choose C on validation images. It never sees a test image: give it a split of the training images.
+
+    Args: as `linear_probe`. All values are solved together by default; the largest ones of separable features would run
+        for ever and stop at max_iter, as in the DINOv2 protocol.
 
     Raises:
         as `linear_probe`.
@@ -173,7 +177,7 @@ def check_labelled(x: np.ndarray, y: np.ndarray, which: str) -> tuple[np.ndarray
 
 def _fit(
     problem: _Prepared, values: Sequence[float], solver: str, device: str | torch.device, max_iter: int, tol: float
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[bool], list[float]]:
+) -> tuple[list, ...]:
     """(weight (K, D), intercept (K,)) for each C, whether each converged, and the objectives."""
     if not (len(values) and all(np.isfinite(c) and c > 0 for c in values)):
         raise ConfigError(f"C={list(values)} must be positive")
@@ -185,6 +189,21 @@ def _fit(
     if solver == "sklearn":
         fits = [_fit_sklearn(problem, c, max_iter, tol) for c in values]
         return [f[0] for f in fits], [f[1] for f in fits], [f[2] for f in fits]
+    fits = [_fit_torch(problem, some, device, max_iter, tol) for some in _that_fit(problem, values, device)]
+    return tuple([each for fit in fits for each in fit[i]] for i in range(3))
+
+
+def _that_fit(problem: _Prepared, values: Sequence[float], device: str | torch.device) -> list[Sequence[float]]:
+    """The values in groups whose logits fit into memory together."""
+    logits = len(problem.train_x) * (int(problem.train_y.max()) + 1)
+    limit = CPU_LOGITS if torch.device(device).type == "cpu" else GPU_LOGITS
+    together = max(1, limit // logits)
+    return [values[i : i + together] for i in range(0, len(values), together)]
+
+
+def _fit_torch(
+    problem: _Prepared, values: Sequence[float], device: str | torch.device, max_iter: int, tol: float
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[bool], list[float]]:
     on_cpu = torch.device(device).type == "cpu"
     x_ND = torch.as_tensor(problem.train_x, dtype=torch.float64 if on_cpu else torch.float32, device=device)
     y_N = torch.as_tensor(problem.train_y, device=device)

@@ -201,8 +201,9 @@ def describe(row: Row) -> str:
     """The protocol of a row in one sentence."""
     split = ", ".join(f"{count} {name}" for name, count in row.splits.items() if count)
     pooling = f", {row.pooling}" if row.pooling else ""
-    seeds = f"seeds {', '.join(map(str, row.seeds))}" if row.seeds else "no seed"
+    seeds = f"seed {', '.join(map(str, row.seeds))}" if row.seeds else "no seed"
+    repeated = [f"{row.settings[key]} {key}" for key in ("draws", "folds") if key in row.settings]
     return (
         f"{row.protocol} v{row.version} on {row.data} ({split} images, {row.resolution} px {row.fit}); "
-        f"{row.layer}{pooling}; selection {row.selection}; {seeds}."
+        f"{row.layer}{pooling}; selection {row.selection}; {', '.join([*repeated, seeds])}."
     )
