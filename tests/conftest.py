@@ -1,7 +1,6 @@
 """Shared fixtures: where the real images are (research use; never in the repository), and single-threaded torch."""
 
 import os
-
 from pathlib import Path
 
 import pytest
