@@ -4,7 +4,7 @@ Shape legend: B images, H x W their size, s the size discovery worked at, S x S 
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,7 @@ from torchvision.transforms.v2.functional import resize
 from ssl_parts.data.records import Sample
 from ssl_parts.encoders import Encoder, open_encoder
 from ssl_parts.errors import DataError, WeightsError
-from ssl_parts.parts.config import DatasetClusteringConfig, ForegroundConfig, PartsConfig
-from ssl_parts.parts.discover import METHODS, ids_of
-from ssl_parts.parts.features import FeatureSource
-from ssl_parts.parts.segment import Foreground
+from ssl_parts.parts import PartsConfig, PartStore, StoreInfo, discover_parts
 
 VERSION = 1
 
@@ -36,19 +33,12 @@ class PartModel:
     """
 
     def __init__(self, encoder: Encoder, about: dict[str, Any], learned: dict[str, Any]) -> None:
-        settings = dict(about["config"])
-        foreground, dataset = settings.pop("foreground"), settings.pop("dataset")
-        nested = {"foreground": ForegroundConfig(**foreground), "dataset": DatasetClusteringConfig(**dataset)}
-        self.config = PartsConfig(**settings, **nested)
+        self.config = _filled(PartsConfig(), about["config"])
         self.encoder = encoder.eval()
         self.k, self.background, self.scope = about["k"], about["background"], about["scope"]
         self.image_size = about["image_size"]
-        self._method, self._foreground = (
-            METHODS[self.config.method](self.config),
-            Foreground(self.config.foreground, self.config.size),
-        )
-        self._method.load(learned.get("method", {}))
-        self._foreground.load(learned.get("foreground", {}))
+        self._fitted = PartStore(StoreInfo(1, about["size"], self.k, self.background, self.scope))
+        self._fitted.fit = {"foreground": {}, "method": {}} | learned
 
     def to(self, device: str | torch.device) -> "PartModel":
         """Move the encoder; images follow it."""
@@ -77,16 +67,13 @@ class PartModel:
         ids_BHW = F.interpolate(ids_BSS[:, None].float(), image.shape[-2:], mode="nearest-exact")[:, 0].to(torch.uint8)
         return ids_BHW if image.ndim == 4 else ids_BHW[0]
 
-    @torch.inference_mode()
     def ids(self, images_BCss: Tensor) -> Tensor:
         """Ids (B, S, S) uint8 of uint8 images that have the size of discovery already."""
-        source = FeatureSource(self.encoder, _Given(images_BCss), self.config, self.encoder.mean.device)
-        found = []
-        for part in images_BCss.split(source.micro):
-            # Every image is number 0, so that its ids do not depend on its neighbours in the batch.
-            batch = source.batch(np.zeros(len(part), np.int64), part)
-            found.append(ids_of(batch, source, self._method, self._foreground))
-        return torch.cat(found)
+        # Every image is number 0 of a data set of its own, so that its ids do not depend on its neighbours.
+        options = {"device": self.encoder.mean.device, "fitted": self._fitted}
+        banks = [_Given(image_1Css) for image_1Css in images_BCss.cpu().split(1)]
+        stores = [discover_parts(self.encoder, bank, self.config, **options) for bank in banks]
+        return torch.cat([store.batch([0]) for store in stores])
 
 
 @dataclass(frozen=True)
@@ -149,3 +136,11 @@ def _listed(value: Any) -> Any:
     if value and all(key.isdigit() for key in value):
         return [_listed(value[str(i)]) for i in range(len(value))]
     return {key: _listed(item) for key, item in value.items()}
+
+
+def _filled(config: Any, values: dict[str, Any]) -> Any:
+    """A configuration with these values, its nested ones filled likewise."""
+    for name, value in values.items():
+        current = getattr(config, name)  # an unknown name is an error of version
+        setattr(config, name, _filled(current, value) if is_dataclass(current) else value)
+    return config
