@@ -1,8 +1,9 @@
-"""Pattern mining on the activations of a CNN: object and parts without any annotation (UPM, METHODS §5).
+"""Pattern mining on the activations of a CNN: the object without any annotation (UPM, METHODS §5).
 
 Reconstructed from the abstract of arXiv 1902.09941 and the mining rule of its sibling 1902.09968: a channel is a
 transaction, the cells that it activates above its image's mean positive activation are its items, and cells that many
-channels activate together are the object. Itemsets of two are exact, from the co-occurrence matrix.
+channels activate together are the object. Itemsets of two are exact, from the co-occurrence matrix. `mined_boxes` makes
+boxes of objects and parts from it; as parts.foreground.method=mining it says what any discovery clusters.
 
 Shapes: B images, D channels, h x w map, N = h*w cells.
 """
@@ -12,8 +13,6 @@ import torch
 from torch import Tensor
 
 from ssl_parts.parts.components import largest_component
-
-Box = tuple[float, float, float, float]
 
 
 def transactions(map_BDhw: Tensor) -> Tensor:
@@ -55,34 +54,3 @@ def keep_largest(mask_BN: Tensor) -> Tensor:
     size = round(mask_BN.shape[1] ** 0.5)
     kept = [largest_component(mask.cpu().numpy().reshape(size, size)).ravel() for mask in mask_BN]
     return torch.from_numpy(np.stack(kept)).to(mask_BN.device)
-
-
-def object_box(ids_SS: np.ndarray, image_size: int, background: int = 0) -> Box:
-    """Box (x0, y0, x1, y1) in pixels around the largest piece of foreground; the whole image where there is none."""
-    rows, columns = np.nonzero(largest_component(np.asarray(ids_SS) != background))
-    if len(rows) == 0:
-        return 0.0, 0.0, float(image_size), float(image_size)
-    scale = image_size / len(ids_SS)
-    return columns.min() * scale, rows.min() * scale, (columns.max() + 1) * scale, (rows.max() + 1) * scale
-
-
-def part_boxes(
-    ids_SS: np.ndarray, k: int, image_size: int, share: float = 0.5, background: int = 0
-) -> list[Box | None]:
-    """A box around the centre of each part, None for an absent one; its sides are `share` of the object's (METHODS §5).
-
-    Boxes are moved, not cut, to lie inside the image.
-    """
-    ids_SS = np.asarray(ids_SS)
-    x0, y0, x1, y1 = object_box(ids_SS, image_size, background)
-    width, height = share * (x1 - x0), share * (y1 - y0)
-    boxes: list[Box | None] = []
-    for part in (i for i in range(k) if i != background):
-        rows, columns = np.nonzero(ids_SS == part)
-        if len(rows) == 0:
-            boxes.append(None)
-            continue
-        x, y = ((places.mean() + 0.5) * image_size / len(ids_SS) for places in (columns, rows))
-        left, top = (min(max(0.0, at - side / 2), image_size - side) for at, side in ((x, width), (y, height)))
-        boxes.append((left, top, left + width, top + height))
-    return boxes

@@ -34,7 +34,10 @@ class SalientClusters:
 
 
 def elbow_clusters(points_PD: Tensor, config: ForegroundConfig, seed: int) -> Tensor:
-    """Centroids (C, D): one cluster more until it no longer brings the distortion under `elbow` times what it was."""
+    """Centroids (C, D): one cluster more until it no longer brings the distortion under `elbow` times what it was.
+
+    The last one tried is kept, as in the released code: one cluster too many does no harm to a vote.
+    """
     before = None
     for clusters in range(1, min(config.most_clusters, len(points_PD)) + 1):
         found = kmeans(points_PD[None], clusters, seed, names=["the sample of descriptors"])

@@ -75,8 +75,8 @@ def store_nmi(first: PartStore, second: PartStore) -> float:
     """
     if "image" not in (first.scope, second.scope):
         return nmi_of_table(contingency(first, second))
-    tables = (image_tables(first, second, np.array([i])) for i in range(len(first)))
-    return float(np.mean([nmi_of_table(table[0]) for table in tables]))
+    chunks = (np.arange(at, min(at + CHUNK, len(first))) for at in range(0, len(first), CHUNK))
+    return float(np.mean([nmi_of_table(table) for rows in chunks for table in image_tables(first, second, rows)]))
 
 
 def nmi_of_table(table: np.ndarray) -> float:
