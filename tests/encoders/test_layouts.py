@@ -330,8 +330,10 @@ TORCHVISION = {
 
 
 def slim_vgg():
-    model = torchvision.models.vgg11_bn(init_weights=False)
-    model.classifier = nn.Sequential(nn.Linear(25088, 4))  # the real one holds 400 MB that no feature reads
+    from torchvision.models.vgg import cfgs, make_layers
+
+    model = nn.Module()  # torchvision's VGG without its classifier: 400 MB that no feature reads
+    model.features = make_layers(cfgs["A"], batch_norm=True)
     return model
 
 
