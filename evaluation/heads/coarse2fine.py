@@ -134,7 +134,8 @@ def attended_maps(map_BDHW: Tensor, attention_BMHW: Tensor) -> Tensor:
 
 class InverseMapping(nn.Module):
     """G: attended maps to r in (0,1), (B,1,S,S), by a 1x1 convolution and one doubling block for each factor 2 of the
-    stride (x2 upsampling, 3x3 convolution, batch norm, ReLU); a rest that is no power of 2 is interpolated.
+    stride but the last (x2 upsampling, 3x3 convolution, batch norm, ReLU); the last factor, and a rest that is no power
+    of 2, is interpolated on the one channel.
 
     The width halves with each doubling, so that all levels together cost less than a small encoder's pass.
     """
@@ -142,7 +143,7 @@ class InverseMapping(nn.Module):
     def __init__(self, dim: int, width: int, stride: int) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(dim, width, 1)]
-        for _ in range(int(math.log2(stride))):
+        for _ in range(int(math.log2(stride)) - 1):
             narrower = max(min(8, width), width // 2)
             layers += [
                 nn.Upsample(scale_factor=2, mode="nearest"),

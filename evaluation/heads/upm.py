@@ -40,7 +40,7 @@ class UPMConfig:
     stage: str | None = None  # the map that is mined; null: the last one, before a widening "head" if it has one
     gamma: float = 0.5  # weight of position beside features when an object is cut into parts
     part_side: float = 0.5  # of a part's box, as a share of the object's longer side
-    object_size: float = 0.75  # side at which the object is encoded, as a share of the image's
+    object_size: float = 0.6  # side at which the object is encoded, as a share of the image's
     part_size: float = 0.5  # likewise each part
     streams: Streams = Streams.shared
     fusion: Fusion = Fusion.concat

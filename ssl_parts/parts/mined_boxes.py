@@ -65,22 +65,35 @@ def mine_object(map_BDHW: Tensor, support: float = 0.4) -> MinedObject:
 def largest_component(mask_BHW: Tensor) -> Tensor:
     """The largest 8-connected component of each mask (the first in row-major order of equal ones), bool (B,H,W).
 
-    Each position takes the largest number among its neighbours until nothing changes.
+    Each position takes the largest number among its neighbours, then in its unbroken run of its row and of its column,
+    until nothing changes: a few sweeps, where steps to neighbours alone take as many as the longest path.
     """
     B, H, W = mask_BHW.shape
-    numbers_HW = torch.arange(H * W, 0, -1, device=mask_BHW.device, dtype=torch.float32).view(1, H, W)
-    labels_BHW = numbers_HW * mask_BHW
+    labels_BHW = torch.arange(H * W, 0, -1, device=mask_BHW.device).view(1, H, W) * mask_BHW
     while True:
-        spread_BHW = F.max_pool2d(labels_BHW[:, None], 3, stride=1, padding=1)[:, 0] * mask_BHW
+        spread_BHW = F.max_pool2d(labels_BHW[:, None].double(), 3, stride=1, padding=1)[:, 0].long() * mask_BHW
+        spread_BHW = _spread_along_runs(spread_BHW, mask_BHW)
+        spread_BHW = _spread_along_runs(spread_BHW.mT, mask_BHW.mT).mT
         if torch.equal(spread_BHW, labels_BHW):
             break
         labels_BHW = spread_BHW
-    labels_BN = labels_BHW.flatten(1).long()
+    labels_BN = labels_BHW.flatten(1)
     sizes_BN = torch.zeros(B, H * W + 1, dtype=torch.long, device=mask_BHW.device)
     sizes_BN.scatter_add_(1, labels_BN, (labels_BN > 0).long())
     # The first of equal sizes is the one with the largest number; argmax takes the first maximum, so look from the end.
     largest_B1 = H * W - sizes_BN.flip(1).argmax(1, keepdim=True)
     return ((labels_BN == largest_B1) & (labels_BN > 0)).view(B, H, W)
+
+
+def _spread_along_runs(labels_BHW: Tensor, mask_BHW: Tensor) -> Tensor:
+    """The largest label of each unbroken run of a row, for all of the run."""
+    H, W = labels_BHW.shape[-2:]
+    for _ in range(2):  # left to right, then right to left
+        # Runs are numbered in rising order, so a running maximum of (run, label) starts anew with each run.
+        run_BHW = (~mask_BHW).long().cumsum(2) * (H * W + 1)
+        labels_BHW = ((run_BHW + labels_BHW).cummax(2).values - run_BHW).flip(2) * mask_BHW.flip(2)
+        mask_BHW = mask_BHW.flip(2)
+    return labels_BHW
 
 
 def boxes_of(mask_BHW: Tensor) -> Tensor:
