@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 
 from evaluation.feature_cache import FeatureCache
 from evaluation.protocols import PROTOCOLS, Bench
-from ssl_parts.data import DataConfig
+from ssl_parts.data import DataConfig, build_bank
 from ssl_parts.encoders import EncoderConfig
 from ssl_parts.errors import ConfigError
 
@@ -21,6 +21,7 @@ class EvaluationRun:
     name: str = "encoder"  # the line of the table
     dir: str = "runs/evaluation"  # results.json is DIR/NAME/DATA_PROTOCOL/results.json
     cache: str | None = "runs/evaluation/features"  # folder of kept features; null keeps none
+    seed: int = 0  # of a random encoder (encoder.weights=null); a protocol has its own
     device: str = "auto"  # auto: the first GPU, or the CPU
     batch: int = 64
     threads: int | None = None  # null: torch's choice
@@ -68,8 +69,10 @@ class EvaluateConfig:
 
     def bench(self) -> Bench:
         """Encoder and images, opened; DataError, WeightsError as they."""
-        encoder = self.encoder.build().eval()
-        train, test = self.data.bank(), self.data.bank(self.data.test_split)
+        with torch.random.fork_rng(devices=[]):  # random weights are the same every time
+            torch.manual_seed(self.run.seed)
+            encoder = self.encoder.build().eval()
+        train, test = build_bank(self.data), build_bank(self.data, self.data.test_split)
         cache = FeatureCache(self.run.cache)
         return Bench(encoder, train, test, self.run.torch_device, self.run.batch, cache)
 

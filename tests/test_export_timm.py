@@ -203,3 +203,13 @@ def test_folders_without_weights_say_what_was_looked_for(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
     with pytest.raises(WeightsError, match="does not say which network"):
         open_encoder(tmp_path / "bare.safetensors")
+
+
+def test_the_newest_of_several_finished_rounds_is_the_result(run, tmp_path):
+    folder, encoders = run
+    copy = tmp_path / "two"
+    for place, encoder in (("round_000", "base"), ("round_001", "round_000")):
+        (copy / place).mkdir(parents=True)
+        save_file(encoders[encoder].state_dict(), copy / place / "encoder.safetensors")
+    (copy / "config.yaml").write_text((folder / "config.yaml").read_text())
+    assert encoder_hash(open_encoder(copy)) == encoder_hash(encoders["round_000"])

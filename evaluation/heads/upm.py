@@ -36,7 +36,7 @@ class Fusion(Enum):
 class UPMConfig:
     name: str = "upm"  # key of evaluation.heads.HEADS
     parts: int = 2  # part streams P
-    support: float = 0.4  # of a frequent pair, as a share of the largest support of one position
+    support: float = 0.3  # of a frequent pair, as a share of the largest support of one position
     stage: str | None = None  # the map that is mined; null: the last one, before a widening "head" if it has one
     gamma: float = 0.5  # weight of position beside features when an object is cut into parts
     part_side: float = 0.5  # of a part's box, as a share of the object's longer side

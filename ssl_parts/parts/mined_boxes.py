@@ -35,7 +35,7 @@ class MinedObject:
 
 
 @torch.no_grad()
-def mine_object(map_BDHW: Tensor, support: float = 0.4) -> MinedObject:
+def mine_object(map_BDHW: Tensor, support: float = 0.3) -> MinedObject:
     """Find the object of each image in the feature map of a pretrained encoder.
 
     The support map (how much of the frequent pairs of positions runs through each), interpolated, is cut at the mean of

@@ -1,6 +1,7 @@
 """Which recipe a run's configuration is closest to, and where it differs."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,23 @@ def differences_from_recipe(config: Mapping[str, Any]) -> tuple[str, list[tuple[
 
 def _differences(recipe: str, config: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
     """Keys with another value than the recipe's; None for a recipe that does not compose on its own."""
+    from ssl_parts.config import flatten
+
+    theirs, ours = _values(recipe), flatten(dict(config))
+    if theirs is None:
+        return None
+    keys = [key for key in ours if key not in NOT_TOLD and ours[key] != theirs.get(key)]
+    return [(key, shown(theirs.get(key)), shown(ours[key])) for key in keys]
+
+
+@cache
+def _values(recipe: str) -> dict[str, Any] | None:
     from ssl_parts.config import flatten, load_config
 
     try:
-        theirs = flatten(load_config(recipe))
+        return flatten(load_config(recipe))
     except ConfigError:
         return None
-    ours = flatten(dict(config))
-    keys = [key for key in ours if key not in NOT_TOLD and ours[key] != theirs.get(key)]
-    return [(key, shown(theirs.get(key)), shown(ours[key])) for key in keys]
 
 
 def shown(value: Any) -> str:

@@ -52,12 +52,11 @@ def framed(tile_3SS: Tensor, colour: tuple[int, int, int], width: int = 4, dashe
     """The tile with a frame inside its border; a dashed one is told apart without colour."""
     tile = tile_3SS.clone()
     side = tile.shape[-1]
+    drawn = torch.arange(side) // 8 % 2 == 0 if dashed else torch.ones(side, dtype=torch.bool)
     edge = torch.zeros(side, side, dtype=torch.bool)
-    edge[:width] = edge[-width:] = True
-    edge[:, :width] = edge[:, -width:] = True
-    if dashed:
-        along = torch.arange(side) // 8 % 2 == 0
-        edge &= along[None, :] & along[:, None] | (along[None, :] ^ along[:, None])
+    edge[:width] = edge[-width:] = drawn
+    edge[:, :width] |= drawn[:, None]
+    edge[:, -width:] |= drawn[:, None]
     tile[:, edge] = torch.tensor(colour, dtype=torch.uint8)[:, None]
     return tile
 
