@@ -58,6 +58,7 @@ class RunConfig:
     evaluate: bool = True  # evaluate base, control and result where the data set has labels
     pictures: bool = True  # draw what the report shows of encoder and images: a minute on a CPU
     threads: int | None = None  # of each process; null: cores / processes on this machine
+    timeout_minutes: float = 120.0  # how long processes wait for each other before they give up
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])  # of accelerate; [] for none
 
     def check(self) -> None:
@@ -67,6 +68,8 @@ class RunConfig:
             )
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"run.threads={self.threads} must be at least 1")
+        if not 0 < self.timeout_minutes < float("inf"):
+            raise ConfigError(f"run.timeout_minutes={self.timeout_minutes} must be a positive number")
 
 
 @dataclass

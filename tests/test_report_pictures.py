@@ -34,7 +34,7 @@ def make_run(folder, overrides=SMALL):
     """What a finished run leaves, with another random encoder after each round."""
     config = load_config("quickstart", [f"run.dir={folder}", "run.name=made", *overrides])
     accelerator = SimpleNamespace(device=torch.device("cpu"), is_main_process=True)
-    run = Run(config, folder / "made", build_bank(config.data), accelerator, MetricsLog(folder / "none", False))
+    run = Run(config, folder / "made", build_bank(config.data), accelerator, MetricsLog(folder / "none", False), None)
     weights = run.base
     for number in range(-1, config.train.rounds):
         path = weights if number < 0 else run.round_folder(number) / "encoder.safetensors"

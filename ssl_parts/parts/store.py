@@ -239,6 +239,7 @@ def _make_folder(path: Path, info: StoreInfo) -> None:
     shapes = {"ids.npy": (np.uint8, (info.count, info.size, info.size)), "done.npy": (np.bool_, (info.count,))}
     for name, (kind, shape) in shapes.items():
         _flush(np.lib.format.open_memmap(beside / name, mode="w+", dtype=kind, shape=shape))
+        _reserve(beside / name)
     (beside / "meta.json").write_text(json.dumps(_jsonable(asdict(info)), indent=1) + "\n")
     try:
         os.rename(beside, path)
@@ -246,6 +247,13 @@ def _make_folder(path: Path, info: StoreInfo) -> None:
         shutil.rmtree(beside)
         if not path.exists():
             raise
+
+
+def _reserve(path: Path) -> None:
+    """Take the room on disk now: a full disk is an OSError here, but would kill a process that writes to the map."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _jsonable(values: dict[str, Any]) -> dict[str, Any]:

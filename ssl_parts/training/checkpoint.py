@@ -12,10 +12,13 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ssl_parts.errors import TrainingError
@@ -53,17 +56,38 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     os.replace(temporary, path)
 
 
+@contextmanager
+def whole_or_not(path: Path, what: str, work: Path | None = None) -> Iterator[None]:
+    """A full or read-only disk as one TrainingError, however the library in between calls it; removes `work`."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+        raise TrainingError(
+            f"{what} could not be written to {path}: {error}. What was there before is untouched; "
+            "free some disk or mend the permissions and start the same command again"
+        ) from error
+
+
 def save_checkpoint(
-    folder: Path, step: int, student: dict, teacher: dict, optimizer: dict, extra: dict, keep: int = 2
+    folder: Path,
+    step: int,
+    student: dict,
+    teacher: dict,
+    optimizer: dict,
+    extra: dict,
+    keep: int = 2,
+    keep_every: int | None = None,
 ) -> Path:
-    """Write `folder/step_NNNNNN`, point `last` at it, drop all but the newest `keep`.
+    """Write `folder/step_NNNNNN`, point `last` at it, drop all but the newest `keep` and the multiples of `keep_every`.
 
     Raises:
         TrainingError: the disk is full or not writable; what was there before is untouched.
     """
     final = folder / f"step_{step:06d}"
     work = folder / f".{final.name}.{os.getpid()}.tmp"
-    try:
+    with whole_or_not(final, f"checkpoint of step {step}", work):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         save_tensors(work / "student.safetensors", student)
@@ -75,14 +99,9 @@ def save_checkpoint(
         shutil.rmtree(final, ignore_errors=True)
         os.replace(work, final)
         write_atomic(folder / "last", final.name)
-    except OSError as error:
-        shutil.rmtree(work, ignore_errors=True)
-        raise TrainingError(
-            f"checkpoint of step {step} could not be written to {final}: {error}. Earlier checkpoints are untouched; "
-            "free some disk or mend the permissions and start the same command again"
-        ) from error
     for old in _steps(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        if keep_every is None or int(old.name.removeprefix("step_")) % keep_every:
+            shutil.rmtree(old, ignore_errors=True)
     return final
 
 
@@ -105,7 +124,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def _steps(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step_[0-9]*")) if folder.is_dir() else []
+    found = folder.glob("step_[0-9]*") if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
 
 
 def _damage(path: Path) -> str | None:

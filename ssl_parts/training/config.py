@@ -48,13 +48,16 @@ class TrainConfig:
     interpolate: float | None = None  # share of the trained weights in the result; the rest is the initial encoder's
     # --- checkpoints and logs: change nothing but disk and speed
     checkpoint_every: int = 500  # steps
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = 2  # the newest ones
+    keep_every: int | None = None  # and, for good, one every so many steps; null keeps no milestones
     log_every: int = 10  # steps
 
     def check(self) -> None:
         for key in ("rounds", "epochs", "batch", "accumulate", "checkpoint_every", "keep_checkpoints", "log_every"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"train.{key}={getattr(self, key)} must be at least 1")
+        if self.keep_every is not None and self.keep_every < 1:
+            raise ConfigError(f"train.keep_every={self.keep_every} must be at least 1, or null for no milestones")
         if self.base_epochs < 0:
             raise ConfigError(f"train.base_epochs={self.base_epochs} must be at least 0")
         for key in ("warmup_share", "ema", "ema_end", "interpolate", "layer_decay"):
@@ -65,6 +68,10 @@ class TrainConfig:
             value = getattr(self, key)
             if value is not None and not 0 <= value < float("inf"):
                 raise ConfigError(f"train.{key}={value} must be a finite number of at least 0")
+
+    def saves_after(self, steps: int) -> bool:
+        """Whether a checkpoint is due after so many steps of a phase."""
+        return steps % self.checkpoint_every == 0 or (self.keep_every is not None and steps % self.keep_every == 0)
 
     def resolved(self, weights_given: bool) -> "TrainConfig":
         """A copy in which the preset is named and every null that a preset decides is a number."""

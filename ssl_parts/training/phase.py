@@ -25,6 +25,7 @@ from ssl_parts.training.monitor import Guard, MetricsLog, explain_non_finite, fe
 from ssl_parts.training.optim import build_optimizer, set_lr, set_train_mode
 from ssl_parts.training.progress import Progress
 from ssl_parts.training.schedules import cosine, warmup_cosine
+from ssl_parts.training.stop import Stopped, StopSignal
 from ssl_parts.training.teacher import interpolate, make_teacher, update_teacher
 from ssl_parts.views import Views, ViewsConfig, draw_recipe, make_views
 
@@ -69,13 +70,18 @@ def steps_of(epochs: int, images: int, train: TrainConfig) -> int:
 
 
 def train_phase(
-    phase: Phase, encoder: Encoder, bank: ImageBank, accelerator: "Accelerator", metrics: MetricsLog
+    phase: Phase, encoder: Encoder, bank: ImageBank, accelerator: "Accelerator", metrics: MetricsLog, stop: StopSignal
 ) -> None:
-    """Train `encoder` in place and leave `phase.result` on disk; goes on where an earlier, killed call stopped."""
+    """Train `encoder` in place and leave `phase.result` on disk; goes on where an earlier, killed call stopped.
+
+    Raises:
+        Stopped: a signal asked for it; the step is finished and checkpointed.
+        TrainingError: the loss is not finite, nothing can be learnt, or the disk cannot be written.
+    """
     trainer = Trainer(phase, encoder, bank, accelerator, metrics)
     start = trainer.restore()
-    stream = trainer.stream(start)
-    with Progress(phase.name, start, phase.steps, enabled=accelerator.is_main_process) as progress:
+    shown = Progress(phase.name, start, phase.steps, enabled=accelerator.is_main_process)
+    with shown as progress, trainer.stream(start) as stream:
         for step in range(start, phase.steps):
             lr = warmup_cosine(step, phase.steps, phase.lr, phase.train.lr_end, phase.train.warmup_share)
             set_lr(trainer.optimizer, lr)
@@ -86,10 +92,12 @@ def train_phase(
             trainer.guard.see(step, terms)
             if (step + 1) % phase.train.log_every == 0 or step + 1 == phase.steps:
                 trainer.report(step, lr, terms, student, progress, stream)
-            if (step + 1) % phase.train.checkpoint_every == 0 or step + 1 == phase.steps:
+            stopping = stop.agreed(step)
+            if stopping or phase.train.saves_after(step + 1) or step + 1 == phase.steps:
                 trainer.save(step + 1)
+            if stopping:
+                raise Stopped
             progress.advance(1, stream.waited)
-    stream.close()
     trainer.finish()
 
 
@@ -227,6 +235,7 @@ class Trainer:
                 self.optimizer.state_dict(),
                 {"phase": self.phase.name},
                 keep=self.phase.train.keep_checkpoints,
+                keep_every=self.phase.train.keep_every,
             )
         self.accelerator.wait_for_everyone()
 

@@ -1,5 +1,6 @@
 """The main job: from a configuration to a finished run folder."""
 
+import errno
 import json
 import os
 import time
@@ -13,6 +14,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from evaluation.results import format_table, save_results
 from evaluation.suite import COLUMNS, Banks, evaluate_encoder
 from ssl_parts.data import build_bank
+from ssl_parts.errors import TrainingError
 from ssl_parts.export import export_encoder
 from ssl_parts.export.card import facts_of_run
 from ssl_parts.report import write_report
@@ -22,9 +24,12 @@ from ssl_parts.training.harm import measure_drift, warnings_of
 from ssl_parts.training.monitor import MetricsLog
 from ssl_parts.training.rounds import BASE, OURS, Run, check_run, train_rounds
 from ssl_parts.training.run_folder import commit, record_run, run_folder
+from ssl_parts.training.stop import Stopped, StopSignal
 
 if TYPE_CHECKING:
     from ssl_parts.config import Config
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
 def pretrain(config: "Config") -> dict:
@@ -32,13 +37,36 @@ def pretrain(config: "Config") -> dict:
 
     Raises:
         ConfigError, DataError, WeightsError, PartDiscoveryError: before training and before any file.
-        TrainingError: a run that cannot go on; its checkpoints stay.
+        TrainingError: a run that cannot go on, also because the disk is full; what it has on disk stays.
+        Stopped: SIGTERM or SIGUSR1; the process ends with the exit code stop.REQUEUE.
     """
     accelerator = start(config)
+    with StopSignal(accelerator) as stop:
+        try:
+            results = run_all(config, accelerator, stop)
+        except Stopped:
+            accelerator.print("Stopped by a signal, nothing is lost: the same command goes on.", flush=True)
+            accelerator.end_training()
+            raise
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            folder = Path(config.run.dir) / config.run.name
+            raise TrainingError(
+                f"{error.filename or folder} cannot be written: {error.strerror}. What was finished is untouched; "
+                "free some disk or mend the permissions and start the same command again"
+            ) from error
+    accelerator.end_training()
+    return results
+
+
+def run_all(config: "Config", accelerator: Accelerator, stop: StopSignal) -> dict:
+    """The stages in order; each looks at the disk for what is done."""
     began = time.monotonic()
     folder = run_folder(config)
     bank = build_bank(config.data, cache_dir=folder / "cache")
-    run = Run(config, folder, bank, accelerator, MetricsLog(folder / "metrics.jsonl", accelerator.is_main_process))
+    metrics = MetricsLog(folder / "metrics.jsonl", accelerator.is_main_process)
+    run = Run(config, folder, bank, accelerator, metrics, stop)
     check_run(run)
     if accelerator.is_main_process:
         record_run(folder, config)
@@ -46,10 +74,8 @@ def pretrain(config: "Config") -> dict:
     run.say(f"{config.run.name}: {len(bank)} images of {config.data.name} at {bank.size} px, {config.encoder.name}")
     accelerator.init_trackers("tensorboard")
     train_rounds(run)
-    results = finish(run, time.monotonic() - began) if accelerator.is_main_process else {}
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return results
+    main = accelerator.is_main_process
+    return stop.interruptible(lambda: finish(run, time.monotonic() - began) if main else {})
 
 
 def start(config: "Config") -> Accelerator:
@@ -71,7 +97,7 @@ def start(config: "Config") -> Accelerator:
         mixed_precision="bf16" if precision is Precision.bf16 else "no",
         log_with=trackers or None,
         project_dir=folder if trackers else None,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.run.timeout_minutes))],
     )
 
 

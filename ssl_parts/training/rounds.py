@@ -29,6 +29,7 @@ from ssl_parts.training.config import TrainConfig
 from ssl_parts.training.monitor import MetricsLog
 from ssl_parts.training.phase import Phase, steps_of, train_phase
 from ssl_parts.training.progress import Progress
+from ssl_parts.training.stop import StopSignal
 from ssl_parts.views import check_share
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Run:
     bank: ImageBank
     accelerator: Accelerator
     metrics: MetricsLog
+    stop: StopSignal
 
     @property
     def train(self) -> TrainConfig:
@@ -119,6 +121,7 @@ def train_rounds(run: Run) -> None:
     if run.config.run.control:
         train_control(run)
     for number in range(run.train.rounds):
+        run.stop.check()
         start = run.base if number == 0 else run.round_folder(number - 1) / "encoder.safetensors"
         store = discover(run, number, start)
         train_round(run, number, start, store)
@@ -134,10 +137,10 @@ def make_base(run: Run) -> None:
         run.say(f"Base encoder: {run.train.base_epochs} epochs of instance contrast from scratch")
         steps = steps_of(run.train.base_epochs, len(run.bank), run.train)
         phase = instance_phase(run, "base", run.base.parent, steps, run.train.base_lr)
-        train_phase(phase, encoder, run.bank, run.accelerator, run.metrics)
+        train_phase(phase, encoder, run.bank, run.accelerator, run.metrics, run.stop)
     elif run.accelerator.is_main_process:
         save_tensors(run.base, encoder.state_dict())
-    run.accelerator.wait_for_everyone()
+    run.stop.check()
 
 
 def train_control(run: Run) -> None:
@@ -147,7 +150,7 @@ def train_control(run: Run) -> None:
     run.say("Control: instance contrast from the same base, the same number of steps")
     steps = run.train.rounds * steps_of(run.train.epochs, len(run.bank), run.train)
     phase = instance_phase(run, "control", run.control.parent, steps, run.train.lr)
-    train_phase(phase, run.encoder(run.base), run.bank, run.accelerator, run.metrics)
+    train_phase(phase, run.encoder(run.base), run.bank, run.accelerator, run.metrics, run.stop)
 
 
 def instance_phase(run: Run, name: str, folder: Path, steps: int, lr: float) -> Phase:
@@ -161,29 +164,37 @@ def discover(run: Run, number: int, start: Path) -> PartStore:
     folder, accelerator = run.round_folder(number), run.accelerator
     folder.mkdir(parents=True, exist_ok=True)
     encoder = run.encoder(start)
-    with Progress(f"parts {number}", 0, len(run.bank), "image", accelerator.is_main_process) as progress:
-        store = discover_parts(
-            encoder,
-            run.bank,
-            run.config.parts,
-            folder / "parts",
-            device=accelerator.device,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-            progress=progress.advance,
-            provenance={"round": number, "encoder": encoder_hash(encoder)},
-        )
-    accelerator.wait_for_everyone()
-    done = folder / "parts.json"
-    if accelerator.is_main_process and not done.exists():
-        before = PartStore.open(run.round_folder(number - 1) / "parts") if number else None
-        statistics = part_stats(store).as_dict() | ({} if before is None else {"nmi_before": store_nmi(before, store)})
-        run.metrics.rewind(f"parts {number}")
-        run.metrics.write(phase=f"parts {number}", **statistics)
-        draw_parts(run, store, folder / "parts.png")
-        write_atomic(done, json.dumps(statistics, indent=1))
-    accelerator.wait_for_everyone()
+
+    def find() -> PartStore:
+        with Progress(f"parts {number}", 0, len(run.bank), "image", accelerator.is_main_process) as progress:
+            return discover_parts(
+                encoder,
+                run.bank,
+                run.config.parts,
+                folder / "parts",
+                device=accelerator.device,
+                rank=accelerator.process_index,
+                world_size=accelerator.num_processes,
+                progress=progress.advance,
+                provenance={"round": number, "encoder": encoder_hash(encoder)},
+            )
+
+    store = run.stop.interruptible(find)
+    run.stop.interruptible(lambda: accelerator.is_main_process and describe_parts(run, number, store))
     return store
+
+
+def describe_parts(run: Run, number: int, store: PartStore) -> None:
+    """Statistics of a finished store to the metrics log, its picture, and parts.json, which says that both are done."""
+    folder = run.round_folder(number)
+    if (folder / "parts.json").exists():
+        return
+    before = PartStore.open(run.round_folder(number - 1) / "parts") if number else None
+    statistics = part_stats(store).as_dict() | ({} if before is None else {"nmi_before": store_nmi(before, store)})
+    run.metrics.rewind(f"parts {number}")
+    run.metrics.write(phase=f"parts {number}", **statistics)
+    draw_parts(run, store, folder / "parts.png")
+    write_atomic(folder / "parts.json", json.dumps(statistics, indent=1))
 
 
 def draw_parts(run: Run, store: PartStore, path: Path, images: int = 24, side: int = 128) -> None:
@@ -206,7 +217,7 @@ def train_round(run: Run, number: int, start: Path, store: PartStore) -> None:
     seed = phase_seed(run.config.run.seed, f"round {number}")
     objective: ObjectiveConfig = run.config.objective
     phase = Phase(f"round {number}", folder, steps, run.train.lr, seed, objective, run.train, run.config.views, store)
-    train_phase(phase, run.encoder(start), run.bank, run.accelerator, run.metrics)
+    train_phase(phase, run.encoder(start), run.bank, run.accelerator, run.metrics, run.stop)
 
 
 def phase_seed(seed: int, name: str) -> int:

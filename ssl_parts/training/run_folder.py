@@ -16,7 +16,10 @@ from ssl_parts.training.checkpoint import write_atomic
 if TYPE_CHECKING:
     from ssl_parts.config import Config
 
-SPEED_ONLY = {"run.resume", "run.threads", "run.trackers", "train.keep_checkpoints", "train.log_every"}
+SPEED_ONLY = {
+    "run.resume", "run.threads", "run.trackers", "run.timeout_minutes", "train.keep_checkpoints", "train.keep_every",
+    "train.log_every",
+}  # fmt: skip
 PACKAGES = ("torch", "torchvision", "timm", "lightly", "kornia", "faiss-cpu", "accelerate", "numpy", "scikit-learn")
 
 

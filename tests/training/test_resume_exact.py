@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from ssl_parts.config import load_config
 from ssl_parts.parts.store import PartStore
 from ssl_parts.training import checkpoint, phase, pretrain, rounds
 from ssl_parts.training.pretrain import pretrain as run_recipe
+from ssl_parts.training.stop import REQUEUE
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -58,11 +60,11 @@ def die_at(monkeypatch, event):
 def unbroken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
     results = run(folder)
-    return contents(folder / "tiny"), {name: row["values"] for name, row in results["rows"].items()}
+    return contents(folder / "tiny"), {name: row["values"] for name, row in results["rows"].items()}, folder
 
 
 def test_twenty_deaths_change_nothing(unbroken, tmp_path, monkeypatch):
-    expected, values = unbroken
+    expected, values, _ = unbroken
     deaths = 0
     for event in [1, 2, 5, 9, 14, 3, 8, 4, 7, 12, 6, 11, 13, 10, 17, 15, 2, 9, 16, 5]:
         with monkeypatch.context() as patched:
@@ -79,8 +81,48 @@ def test_twenty_deaths_change_nothing(unbroken, tmp_path, monkeypatch):
     assert {name: row["values"] for name, row in results["rows"].items()} == values
 
 
+def test_a_stop_in_every_stage_loses_nothing(unbroken, tmp_path, monkeypatch):
+    places = [
+        (phase.Trainer, "update", signal.SIGUSR1, "base/checkpoints/step_000001"),
+        (rounds, "discover_parts", signal.SIGTERM, "base/encoder.safetensors"),
+        (rounds, "part_stats", signal.SIGUSR1, "round_000/parts/done.npy"),
+        (pretrain, "evaluate_encoder", signal.SIGTERM, "round_001/encoder.safetensors"),
+    ]
+    for place, name, number, left in places:
+        with monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
+            patched.setattr(place, name, signalled(getattr(place, name), number))
+            run(tmp_path)
+        assert stopped.value.code == REQUEUE == 75
+        assert (tmp_path / "tiny" / left).exists(), left
+        assert not (tmp_path / "tiny" / "results.json").exists()
+    run(tmp_path)
+    assert contents(tmp_path / "tiny") == unbroken[0]
+
+
+def test_deleted_parts_and_a_damaged_checkpoint_are_made_again(unbroken, tmp_path, caplog):
+    folder = tmp_path / "tiny"
+    shutil.copytree(unbroken[2] / "tiny", folder)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace(str(unbroken[2]), str(tmp_path)))
+    shutil.rmtree(folder / "round_001" / "parts")
+    (folder / "round_001" / "encoder.safetensors").unlink()
+    newest = folder / "round_001" / "checkpoints" / "step_000003" / "student.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    run(tmp_path)
+    assert "step_000003 is damaged" in caplog.text
+    assert contents(folder) == unbroken[0]
+
+
+def signalled(function, number):
+    def wrapped(*args, **kwargs):
+        os.kill(os.getpid(), number)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
 def test_sigkill_of_the_real_command(unbroken, tmp_path):
-    expected, _ = unbroken
+    expected = unbroken[0]
     command = [sys.executable, str(REPO / "launch/pretrain.py"), *overrides(tmp_path)]
     for sign in ("round_000/parts/done.npy", "round_001/checkpoints"):
         process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -95,22 +137,20 @@ def test_sigkill_of_the_real_command(unbroken, tmp_path):
     assert (tmp_path / "tiny" / "results.json").exists()
 
 
-def test_another_configuration_is_refused_with_the_difference_and_speed_keys_are_not(unbroken, tmp_path):
-    run(tmp_path)
-    before = contents(tmp_path / "tiny")
+def test_another_configuration_is_refused_with_the_difference_and_speed_keys_are_not(unbroken):
+    before, _, folder = unbroken
     from ssl_parts.errors import ConfigError
 
     with pytest.raises(ConfigError, match=r"train\.lr: None -> 0\.5"):
-        run(tmp_path, "train.lr=0.5")
+        run(folder, "train.lr=0.5")
     with pytest.raises(ConfigError, match=r"run\.resume=never"):
-        run(tmp_path, "run.resume=never")
-    run(tmp_path, "run.threads=2")
-    assert contents(tmp_path / "tiny") == before
+        run(folder, "run.resume=never")
+    run(folder, "run.threads=2", "train.keep_every=7")
+    assert contents(folder / "tiny") == before
 
 
-def test_the_run_folder_is_what_the_design_says(unbroken, tmp_path):
-    run(tmp_path)
-    folder = tmp_path / "tiny"
+def test_the_run_folder_is_what_the_design_says(unbroken):
+    folder = unbroken[2] / "tiny"
     for name in (
         "config.yaml",
         "environment.json",

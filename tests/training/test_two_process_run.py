@@ -1,32 +1,80 @@
-"""Two CPU processes under torchrun train as one does: same loss, same weights (frozen batch-norm statistics)."""
+"""Two CPU processes train as one does: same loss, same weights (frozen batch-norm statistics), also in the middle."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tiny_run import overrides
 
+from ssl_parts.config import load_config
+from ssl_parts.training.phase import Trainer
+from ssl_parts.training.pretrain import pretrain
+from ssl_parts.training.stop import REQUEUE, Stopped
+
 REPO = Path(__file__).resolve().parents[2]
 SGD = ("train.optimizer=sgd", "train.freeze_norm=true", "run.evaluate=false", "run.control=false", "train.rounds=1")
+LONGER = ("train.base_epochs=4", "train.checkpoint_every=100")  # twelve steps of base, and none due in the middle
 
 
-def test_two_processes_equal_one(tmp_path):
-    script = str(REPO / "launch/pretrain.py")
-    launchers = {
-        "one": [sys.executable],
-        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"],
-    }
-    for name, launcher in launchers.items():
-        command = [*launcher, script, *overrides(tmp_path / name, *SGD)]
-        subprocess.run(command, cwd=REPO, check=True, capture_output=True, timeout=600)
-    losses, weights = {}, {}
-    for name in launchers:
-        run = tmp_path / name / "tiny"
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        losses[name] = [row["loss"] for row in lines if "loss" in row]
-        weights[name] = load_file(run / "round_000" / "encoder.safetensors")
-    torch.testing.assert_close(losses["two"], losses["one"], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(weights["two"], weights["one"], rtol=1e-5, atol=1e-5)
+def run_one(folder):
+    AcceleratorState._reset_state(True)
+    pretrain(load_config("quickstart", overrides(folder, *SGD, *LONGER)))
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    run_one(folder)
+    return losses_and_weights(folder)
+
+
+def losses_and_weights(folder):
+    lines = [json.loads(line) for line in (folder / "tiny" / "metrics.jsonl").read_text().splitlines()]
+    weights = load_file(folder / "tiny" / "round_000" / "encoder.safetensors")
+    return [row["loss"] for row in lines if "loss" in row], weights
+
+
+def assert_same(found, expected):
+    for mine, theirs in zip(found, expected):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_two_processes_equal_one(one, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*launcher, str(REPO / "launch/pretrain.py"), *overrides(tmp_path, *SGD, *LONGER)]
+    subprocess.run(command, cwd=REPO, check=True, capture_output=True, timeout=600)
+    assert_same(losses_and_weights(tmp_path), one)
+
+
+def test_one_then_two_then_one_process_equal_one(one, tmp_path, monkeypatch):
+    """Stopped as one process, gone on as two of which a signal reaches only one, ended as one."""
+    with monkeypatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr("ssl_parts.training.stop.StopSignal.agreed", lambda self, step: step == 1)
+        run_one(tmp_path)
+    checkpoints = tmp_path / "tiny" / "base" / "checkpoints"
+    assert (checkpoints / "last").read_text() == "step_000002"
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29500 + os.getpid() % 1000), "WORLD_SIZE": "2"}
+    command = [sys.executable, str(REPO / "tests/training/stopped_rank.py"), "3", *overrides(tmp_path, *SGD, *LONGER)]
+    ranks = [
+        subprocess.Popen(command, cwd=REPO, env=os.environ | world | {"RANK": r, "LOCAL_RANK": r}) for r in ("0", "1")
+    ]
+    assert [process.wait(300) for process in ranks] == [REQUEUE, REQUEUE]
+    assert (checkpoints / "last").read_text() == "step_000009"  # told at step 3, seen at 4, read at 8
+    monkeypatch.setattr(Trainer, "prepare_step", counted := CountedSteps(Trainer.prepare_step))
+    run_one(tmp_path)
+    assert counted.steps == [9, 10, 11, 0, 1, 2]
+    assert_same(losses_and_weights(tmp_path), one)
+
+
+class CountedSteps:
+    def __init__(self, function):
+        self.function, self.steps = function, []
+
+    def __get__(self, trainer, kind):
+        return lambda step: [self.steps.append(step), self.function(trainer, step)]
