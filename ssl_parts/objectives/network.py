@@ -1,7 +1,7 @@
 """Encoder and heads: what the student trains and the teacher averages.
 
 Shapes: N views (both views of a batch stacked), K part ids, M sampled parts, D channels, HxW feature grid, hxw grid
-of the ids.
+of the ids, P prototypes.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ssl_parts.encoders import Encoder
 from ssl_parts.objectives.config import ObjectiveConfig, Targets
+from ssl_parts.objectives.dino_head import dino_head
 from ssl_parts.objectives.pooling import pool_parts
 
 
@@ -24,6 +25,7 @@ class Outputs:
     part_NMD: Tensor | None = None
     ids_NM: Tensor | None = None
     valid_NM: Tensor | None = None
+    dino_NP: Tensor | None = None  # logits over P prototypes
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -31,8 +33,30 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
+class InstanceNetwork(nn.Module):
+    """Encoder, projector and predictor of whole images; part ids are not looked at."""
+
+    def __init__(self, encoder: Encoder, projector: nn.Module, predictor: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.projector, self.predictor = encoder, projector, predictor
+
+    def forward(
+        self,
+        images_NCHW: Tensor,
+        ids_Nhw: Tensor | None = None,
+        priority_NK: Tensor | None = None,
+        *,
+        predict: bool = True,
+    ) -> Outputs:
+        """Features and image vectors; the teacher leaves the predictor out (`predict=False`)."""
+        features = self.encoder(images_NCHW)
+        image_ND = self.projector(features.pooled)
+        map_NDHW = features.maps[self.encoder.last_stage]
+        return Outputs(features.pooled, map_NDHW, self.predictor(image_ND) if predict else image_ND)
+
+
 class PartNetwork(nn.Module):
-    """Encoder, projector g and predictor h for parts, the same pair for whole images.
+    """Encoder, projector g and predictor h for parts, the same pair for whole images, a DINO head where asked for.
 
     Args:
         encoder: any `Encoder`.
@@ -53,6 +77,7 @@ class PartNetwork(nn.Module):
         if self.has_instances:
             self.projector = mlp(encoder.feature_dim, width, out)
             self.predictor = mlp(out, width, out) if self.has_predictors else nn.Identity()
+        self.dino_head = dino_head(encoder.feature_dim, config) if config.dino_weight > 0 else None
 
     def forward(
         self,
@@ -68,6 +93,8 @@ class PartNetwork(nn.Module):
         if self.has_instances:
             image_ND = self.projector(features.pooled)
             found["instance_ND"] = self.predictor(image_ND) if predict else image_ND
+        if self.dino_head is not None:
+            found["dino_NP"] = self.dino_head(features.pooled)
         if self.has_parts and ids_Nhw is not None:
             parts = pool_parts(
                 found["map_NDHW"], ids_Nhw, self.k, self.samples, priority_BK=priority_NK, background=self.background

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.objectives.gather import gather_targets, global_mean, rank
+from ssl_parts.objectives.gather import gather_targets, global_mean, global_sum, rank
+from ssl_parts.objectives.queue import Queue
 
 Pair = tuple[Tensor, Tensor]
 HIDDEN = -1e9  # finite, so that a row with nothing to compare has gradient zero and not NaN
@@ -31,22 +32,31 @@ class PartContrast(nn.Module):
     the same for view 2; a batch whose views share no part gives zero. With one part an image it is InfoNCE over
     2G - 1 targets.
 
+    With a queue, :math:`Z` also has the last `queue` valid targets of earlier batches, of all ranks and both views
+    (MoCo, arXiv 1911.05722; ours beside DetCon): negatives for small batches. An image met again may find its own old
+    parts there, so the queue should be short against the data set.
+
     Reference: DetCon, arXiv 2103.10957, §3; PARTICLE, arXiv 2309.13822. Parity: ``lightly.loss.DetConBLoss``.
 
     Args:
         temperature: :math:`\tau > 0`.
         local_negatives: whether other parts of the same image are negatives.
+        queue: past targets that are negatives too; 0 for none.
+        channels: D, needed with a queue.
 
     Raises:
         ConfigError: temperature is not positive.
     """
 
-    def __init__(self, temperature: float = 0.1, local_negatives: bool = True) -> None:
+    def __init__(
+        self, temperature: float = 0.1, local_negatives: bool = True, queue: int = 0, channels: int = 0
+    ) -> None:
         super().__init__()
         if not temperature > 0:
             raise ConfigError(f"objective temperature is {temperature}; it must be positive (the paper uses 0.1)")
         self.temperature = temperature
         self.local_negatives = local_negatives
+        self.queue = Queue(queue, channels) if queue > 0 else None
 
     def forward(self, predictions: Pair, targets: Pair, ids: Pair, valid: Pair) -> Tensor:
         """Loss of a batch of pairs.
@@ -70,6 +80,8 @@ class PartContrast(nn.Module):
         valid_everyone = [gather_targets(v) for v in valid]
         first = self._one_way(one, everyone, valid_everyone, ids, valid)
         second = self._one_way(two, everyone[::-1], valid_everyone[::-1], ids[::-1], valid[::-1])
+        if self.queue is not None:
+            self.queue.push(torch.stack(everyone, 1).flatten(0, 2), torch.stack(valid_everyone, 1).flatten())
         return first + second
 
     def _one_way(self, q_BMD: Tensor, targets: list[Tensor], valid_all: list[Tensor], ids: Pair, valid: Pair) -> Tensor:
@@ -85,6 +97,9 @@ class PartContrast(nn.Module):
             _hide(_own_block(within_BMGM), torch.ones_like(itself_BMM))
             _hide(local, ~positive_BMM)
         log_z_BM = torch.logsumexp(torch.cat([across_BMGM, within_BMGM], 2).flatten(2), dim=-1)
+        if self.queue is not None:
+            past_BMQ = (q_BMD @ self.queue.rows_QD.T / self.temperature).masked_fill(~self.queue.filled_Q, HIDDEN)
+            log_z_BM = torch.logaddexp(log_z_BM, past_BMQ.logsumexp(-1))
         log_p_BMM = _own_block(across_BMGM) - log_z_BM.unsqueeze(-1)
         positives_BM = positive_BMM.sum(-1)
         mean_log_p_BM = torch.where(positive_BMM, log_p_BMM, 0.0).sum(-1) / positives_BM.clamp(min=1)
@@ -100,6 +115,12 @@ class PartContrast(nn.Module):
 def shared_parts(ids: Pair, valid: Pair) -> Tensor:
     """Parts of view 1 that view 2 has too, an image: float (B,). Zero everywhere means that nothing can be learnt."""
     return _same_id(ids[0], ids[1], valid[0], valid[1]).any(-1).sum(-1).float()
+
+
+def mean_shared_parts(ids: Pair, valid: Pair) -> Tensor:
+    """The mean of `shared_parts` over the images of all ranks, the same number on each: a scalar."""
+    shared_B = shared_parts(ids, valid)
+    return global_sum(shared_B.sum()) / global_sum(torch.ones_like(shared_B).sum())
 
 
 def _same_id(ids_a_BM: Tensor, ids_b_BM: Tensor, valid_a_BM: Tensor, valid_b_BM: Tensor) -> Tensor:

@@ -1,58 +1,59 @@
-"""The objective of one step: named terms from what student and teacher saw in two views."""
+"""The objective of one step: the terms of the chosen method, and what keeps the encoder near its start."""
+
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ssl_parts.encoders import Encoder
 from ssl_parts.objectives.config import ObjectiveConfig
-from ssl_parts.objectives.gather import global_mean, global_sum
-from ssl_parts.objectives.network import Outputs, split_views
-from ssl_parts.objectives.part_contrast import PartContrast, shared_parts
+from ssl_parts.objectives.gather import global_mean
+from ssl_parts.objectives.methods import METHODS
+from ssl_parts.objectives.network import Outputs
+
+if TYPE_CHECKING:
+    from ssl_parts.views import Views
 
 
-class Objective:
+class Objective(nn.Module):
     """`objective(student, teacher) -> {"loss": ..., terms}`; terms are unweighted, "loss" is their weighted sum.
 
-    Terms: `part` (PartContrast over parts), `instance` (the same loss with one part, the whole image: InfoNCE),
-    `anchor` (1 - cosine between pooled and dense features and those of the frozen initial encoder; do no harm),
-    `shared_parts` (a count, not a loss: parts an image that both views have).
+    Terms: those of the method (`methods.py`), and `anchor` (1 - cosine between pooled and dense features and those of
+    the frozen initial encoder; do no harm). Its state (queues, centres) belongs into a checkpoint.
     """
 
     def __init__(self, config: ObjectiveConfig, anchor_weight: float = 0.0) -> None:
-        self.config, self.anchor_weight = config, anchor_weight
-        self.contrast = PartContrast(config.temperature, config.local_negatives)
-        self.instance_contrast = PartContrast(config.temperature)
+        super().__init__()
+        self.anchor_weight = anchor_weight
+        self.method = METHODS[config.method](config)
 
-    def __call__(
-        self, student: Outputs, teacher: Outputs | None = None, initial: Outputs | None = None
+    @property
+    def has_teacher(self) -> bool:
+        return self.method.has_teacher
+
+    def network(self, encoder: Encoder, k: int = 0, background: int | None = None) -> nn.Module:
+        """The student; k part ids, of which `background` is no part unless the method takes it for one."""
+        return self.method.network(encoder, k, background)
+
+    def forward(
+        self,
+        student: Outputs,
+        teacher: Outputs | None = None,
+        initial: Outputs | None = None,
+        views: "Views | None" = None,
+        progress: float = 0.0,
     ) -> dict[str, Tensor]:
-        """Without a teacher the student's own vectors are the targets."""
-        teacher = student if teacher is None else teacher
-        terms: dict[str, Tensor] = {}
-        loss = torch.zeros((), device=student.pooled_ND.device)
-        if student.part_NMD is not None:
-            terms["part"], terms["shared_parts"] = self._parts(student, teacher)
-            loss = loss + self.config.part_weight * terms["part"]
-        if student.instance_ND is not None:
-            terms["instance"] = self._instance(student.instance_ND, teacher.instance_ND)
-            loss = loss + self.config.instance_weight * terms["instance"]
+        """Without a teacher the student's own vectors are the targets; progress is the share of the phase done."""
+        terms = self.method(student, student if teacher is None else teacher, views, progress)
         if initial is not None and self.anchor_weight > 0:
             terms["anchor"] = anchor_term(student, initial)
-            loss = loss + self.anchor_weight * terms["anchor"]
-        return {"loss": loss, **terms}
+            terms["loss"] = terms["loss"] + self.anchor_weight * terms["anchor"]
+        return terms
 
-    def _parts(self, student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
-        ids, valid = split_views(student.ids_NM), split_views(student.valid_NM)
-        loss = self.contrast(split_views(student.part_NMD), split_views(teacher.part_NMD), ids, valid)
-        shared_B = shared_parts(ids, valid)
-        count = torch.tensor(float(len(shared_B)), device=shared_B.device)
-        return loss, global_sum(shared_B.sum()) / global_sum(count)
-
-    def _instance(self, predictions_ND: Tensor, targets_ND: Tensor) -> Tensor:
-        q, t = split_views(predictions_ND.unsqueeze(1)), split_views(targets_ND.unsqueeze(1))
-        ids_B1 = torch.zeros(q[0].shape[:2], dtype=torch.long, device=q[0].device)
-        valid_B1 = torch.ones_like(ids_B1, dtype=torch.bool)
-        return self.instance_contrast(q, t, (ids_B1, ids_B1), (valid_B1, valid_B1))
+    def before_update(self, network: nn.Module, progress: float) -> None:
+        """Last word on the gradients of the (unwrapped) student before the optimiser's step."""
+        self.method.before_update(network, progress)
 
 
 def anchor_term(student: Outputs, initial: Outputs) -> Tensor:

@@ -1,6 +1,6 @@
 """Checkpoints that are there whole or not at all.
 
-    checkpoints/step_000500/   student.safetensors  teacher.safetensors  optimizer.pt  state.json
+    checkpoints/step_000500/   student.safetensors  teacher.safetensors  objective.safetensors  optimizer.pt  state.json
     checkpoints/last           text: the name of the newest
 
 A checkpoint is written in a sibling folder, flushed, then renamed. state.json carries the size and digest of the other
@@ -36,6 +36,7 @@ class Checkpoint:
     teacher: dict[str, torch.Tensor]
     optimizer: dict
     extra: dict
+    objective: dict[str, torch.Tensor]  # queues and centres; {} for most methods
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -79,6 +80,7 @@ def save_checkpoint(
     extra: dict,
     keep: int = 2,
     keep_every: int | None = None,
+    objective: dict | None = None,
 ) -> Path:
     """Write `folder/step_NNNNNN`, point `last` at it, drop all but the newest `keep` and the multiples of `keep_every`.
 
@@ -92,6 +94,7 @@ def save_checkpoint(
         work.mkdir(parents=True)
         save_tensors(work / "student.safetensors", student)
         save_tensors(work / "teacher.safetensors", teacher)
+        save_tensors(work / "objective.safetensors", objective or {})
         torch.save(optimizer, work / "optimizer.pt")
         _flush(work / "optimizer.pt")
         files = {p.name: _fingerprint(p) for p in sorted(work.iterdir())}
@@ -119,6 +122,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             teacher=load_file(path / "teacher.safetensors"),
             optimizer=torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu"),
             extra=state["extra"],
+            objective=load_file(path / "objective.safetensors"),
         )
     return None
 

@@ -5,11 +5,10 @@ import torch
 from torch import nn
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.objectives import PartNetwork
 from ssl_parts.training.config import TrainConfig
 
 
-def build_optimizer(network: PartNetwork, config: TrainConfig, lr: float) -> torch.optim.Optimizer:
+def build_optimizer(network: nn.Module, config: TrainConfig, lr: float) -> torch.optim.Optimizer:
     """Any optimiser of timm. Norms and biases are not decayed; `layer_decay` < 1 slows the layers towards the input.
 
     Raises:
@@ -42,9 +41,9 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def set_train_mode(network: nn.Module, freeze_norm: bool) -> None:
-    """Training mode; with `freeze_norm` the batch-norm layers keep normalising with the statistics they came with."""
+    """Training mode; with `freeze_norm` the encoder's batch-norm layers keep the statistics they came with."""
     network.train()
     if freeze_norm:
-        for module in network.modules():
+        for module in getattr(network, "module", network).encoder.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()

@@ -17,7 +17,7 @@ from ssl_parts.data.loader import BatchStream
 from ssl_parts.data.order import batch_indices, rank_slice
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError
-from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs, PartNetwork, Targets
+from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs
 from ssl_parts.parts.store import PartStore
 from ssl_parts.training.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from ssl_parts.training.config import Network, TrainConfig
@@ -111,23 +111,18 @@ class Trainer:
         self.phase, self.bank, self.accelerator, self.metrics = phase, bank, accelerator, metrics
         self.local_batch = rank_slice(train.batch, accelerator.process_index, accelerator.num_processes)
         torch.manual_seed(phase.seed)  # the heads' initial weights: the same on every rank
-        k, background = (phase.parts.k, self._background(phase)) if phase.parts is not None else (0, None)
-        network = PartNetwork(encoder, phase.objective, k, background).to(device, memory_format=torch.channels_last)
+        self.objective = Objective(phase.objective, train.anchor).to(device)
+        k, background = (0, None) if phase.parts is None else (phase.parts.k, phase.parts.background)
+        network = self.objective.network(encoder, k, background).to(device, memory_format=torch.channels_last)
         self.initial_weights = {n: v.detach().clone() for n, v in network.encoder.state_dict().items()}
         self.initial = make_teacher(network.encoder).eval() if train.anchor > 0 else None
         self.teacher = make_teacher(network)
         self.network, self.k = network, k
         self.optimizer = build_optimizer(network, train, phase.lr)
         self.student, self.optimizer = accelerator.prepare(network, self.optimizer)
-        self.objective = Objective(phase.objective, train.anchor)
-        self.has_teacher = phase.objective.targets is Targets.teacher
         self.guard = Guard(device, PATIENCE)
         set_train_mode(self.student, train.freeze_norm)
         set_train_mode(self.teacher, train.freeze_norm)
-
-    @staticmethod
-    def _background(phase: Phase) -> int | None:
-        return None if phase.objective.include_background else phase.parts.background
 
     # --- the lines of the loop
 
@@ -152,12 +147,12 @@ class Trainer:
         inputs = (views.images_NCHW.contiguous(memory_format=torch.channels_last), views.ids_Ngg, views.priority_NK)
         with self.accelerator.autocast():
             with torch.no_grad():
-                teacher = self.teacher(*inputs, predict=False) if self.has_teacher else None
+                teacher = self.teacher(*inputs, predict=False) if self.objective.has_teacher else None
                 initial = self._initial_outputs(inputs[0])
             with self._sync(last):
                 student = self.student(*inputs)
         with self._sync(last):
-            terms = self.objective(student, teacher, initial)
+            terms = self.objective(student, teacher, initial, views, step / self.phase.steps)
             self.accelerator.backward(terms["loss"] / self.phase.train.accumulate)
         return terms, student
 
@@ -185,6 +180,7 @@ class Trainer:
         train = self.phase.train
         if train.clip is not None:
             self.accelerator.clip_grad_norm_(self.student.parameters(), train.clip)
+        self.objective.before_update(self.network, step / self.phase.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         end = train.ema if train.ema_end is None else train.ema_end
@@ -223,6 +219,7 @@ class Trainer:
         self.network.load_state_dict(found.student)
         self.teacher.load_state_dict(found.teacher)
         self.optimizer.load_state_dict(found.optimizer)
+        self.objective.load_state_dict(found.objective)
         return found.step
 
     def save(self, step: int) -> None:
@@ -236,6 +233,7 @@ class Trainer:
                 {"phase": self.phase.name},
                 keep=self.phase.train.keep_checkpoints,
                 keep_every=self.phase.train.keep_every,
+                objective=self.objective.state_dict(),
             )
         self.accelerator.wait_for_everyone()
 

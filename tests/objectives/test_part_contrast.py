@@ -1,11 +1,10 @@
 """PartContrast against lightly's DetCon-B loss, InfoNCE by hand, and a loop written from the formula."""
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
 from lightly.loss import DetConBLoss
+from objectives.by_formula import by_formula
 
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import PartContrast, shared_parts
@@ -21,40 +20,6 @@ def random_case(b=3, m=4, d=8, k=5, repeat=True, seed=0):
         ids = tuple(torch.stack([torch.randperm(k, generator=g)[:m] for _ in range(b)]) for _ in range(2))
     valid = tuple(torch.ones(b, m, dtype=torch.bool) for _ in range(2))
     return q, t, ids, valid
-
-
-def by_formula(q, t, ids, valid, tau=0.1, local_negatives=True):
-    """The loss as METHODS §1.4 writes it, anchor by anchor."""
-    total = 0.0
-    for this, other in ((0, 1), (1, 0)):
-        b_all, m_all = ids[0].shape
-        losses, anchors = [], 0
-        for b in range(b_all):
-            for i in range(m_all):
-                if not valid[this][b, i]:
-                    continue
-                anchors += 1
-                q_i = q[this][b, i].detach()
-
-                def s(v, c, j, q_i=q_i):
-                    return float(F.cosine_similarity(q_i, t[v][c, j], dim=0)) / tau
-
-                anchor = int(ids[this][b, i])
-                positives = [j for j in range(m_all) if valid[other][b, j] and int(ids[other][b, j]) == anchor]
-                z = 0.0
-                for c in range(b_all):
-                    for j in range(m_all):
-                        own = c == b
-                        if valid[other][c, j] and (local_negatives or not own or j in positives):
-                            z += math.exp(s(other, c, j))
-                        same = own and int(ids[this][c, j]) == anchor
-                        if valid[this][c, j] and not same and (local_negatives or not own):
-                            z += math.exp(s(this, c, j))
-                repeats = sum(bool(valid[this][b, j]) and int(ids[this][b, j]) == anchor for j in range(m_all))
-                if positives:
-                    losses.append(-sum(s(other, b, j) - math.log(z) for j in positives) / len(positives) / repeats)
-        total += sum(losses) / max(anchors, 1)
-    return total
 
 
 @pytest.mark.parametrize("repeat", [True, False])
@@ -132,6 +97,23 @@ def test_shared_parts_counts_ids_present_in_both_views():
     valid = torch.ones(2, 3, dtype=torch.bool), torch.tensor([[True, True, True], [True, True, True]])
     assert shared_parts(ids, valid).tolist() == [2.0, 0.0]
     assert shared_parts(ids, (valid[0], torch.zeros(2, 3, dtype=torch.bool))).tolist() == [0.0, 0.0]
+
+
+def test_the_queue_adds_the_newest_valid_targets_of_earlier_steps_to_the_denominator():
+    contrast, past = PartContrast(0.5, queue=14, channels=8), []
+    for step in range(4):
+        q, t, ids, valid = random_case(seed=step)
+        g = torch.Generator().manual_seed(step)
+        valid = tuple(torch.rand(v.shape, generator=g) > 0.5 for v in valid)
+        loss = contrast(q, t, ids, valid)
+        assert float(loss.detach()) == pytest.approx(by_formula(q, t, ids, valid, 0.5, past=past), rel=1e-5)
+        newest = [t[v][b, m] for b in range(3) for v in range(2) for m in range(4) if valid[v][b, m]]
+        past = (newest + past)[:14]
+    assert len(past) == 14
+    assert not contrast.queue.rows_QD.requires_grad and list(contrast.state_dict()) == [
+        "queue.rows_QD",
+        "queue.filled_Q",
+    ]
 
 
 def test_temperature_must_be_positive():
