@@ -111,7 +111,7 @@ def load_config(name: str, overrides: Sequence[str] = (), configs: Path = CONFIG
             composed = compose(name, overrides=list(overrides))
         config: Config = OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, overrides, configs)) from error
+        raise ConfigError(_explain(error, name, overrides, configs)) from error
     config.check()
     return config
 
@@ -159,9 +159,9 @@ def command(
         sys.exit(f"{type(error).__name__}: {error}")
 
 
-def _explain(error: Exception, overrides: Sequence[str], configs: Path) -> str:
+def _explain(error: Exception, name: str, overrides: Sequence[str], configs: Path) -> str:
     """Hydra's message in our words: which key, the value, the nearest known name."""
-    known = list(flatten(Config()))
+    known = _keys(name, overrides, configs)
     groups = sorted(p.name for p in configs.iterdir() if p.is_dir())
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
@@ -175,6 +175,16 @@ def _explain(error: Exception, overrides: Sequence[str], configs: Path) -> str:
             return f"unknown key {key!r} in {override!r}{near}; --show-config prints all keys"
     text = str(error.__cause__ or error).strip().splitlines()
     return f"{' '.join(line.strip() for line in text[:2])} (in {' '.join(overrides) or 'the recipe'})"
+
+
+def _keys(name: str, overrides: Sequence[str], configs: Path) -> list[str]:
+    """Keys of a recipe with the groups that were asked for, where these exist."""
+    files = [word for word in overrides if (configs / f"{word.replace('=', '/')}.yaml").is_file()]
+    try:
+        with initialize_config_dir(str(configs), version_base="1.3"):
+            return list(flatten(compose(name, overrides=files)))
+    except (HydraException, OmegaConfBaseException):
+        return list(flatten(Config()))
 
 
 def _free(key: str) -> bool:

@@ -1,7 +1,9 @@
 """Part discovery as a command: a folder of images and an encoder in; ids, pictures and statistics out."""
 
 import json
+import logging
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,19 +11,20 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from hydra.core.config_store import ConfigStore
-from PIL import Image
 
 from evaluation.part_discovery import judge_parts
+from ssl_parts.config import flatten
 from ssl_parts.data import DataConfig, ImageBank, build_bank
 from ssl_parts.encoders import Encoder, EncoderConfig
 from ssl_parts.errors import ConfigError
-from ssl_parts.parts import PartsConfig, PartStore, discover_parts, match_store, part_stats, store_nmi
+from ssl_parts.parts import PartsConfig, PartStore, discover_parts, part_stats, store_nmi
 from ssl_parts.parts.discover import shard
-from ssl_parts.parts.palette import contact_sheet, overlay
+from ssl_parts.parts.sheet import draw_parts
 from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.progress import Progress
+from ssl_parts.training.run_folder import environment
 
-SHEET_COLUMNS, SHEET_SIDE = 6, 160
+TILE = 160  # pixels of a photograph on the contact sheet
 
 
 @dataclass
@@ -40,12 +43,18 @@ class DiscoverRun:
 
     def check(self) -> None:
         """ConfigError for the first value that cannot work."""
-        if not self.name or self.name.startswith("/") or ".." in self.name:
-            raise ConfigError(f"run.name={self.name!r} must be the name of a folder under run.dir")
+        if not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)*", self.name) or ".." in self.name:
+            raise ConfigError(
+                f"run.name={self.name!r}: use letters, digits, '_', '-', '.' and '/' for a folder under run.dir"
+            )
         if self.pictures < 0 or (self.threads is not None and self.threads < 1):
             raise ConfigError(
                 f"run.pictures={self.pictures} must be at least 0 and run.threads={self.threads} at least 1"
             )
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"run.device={self.device!r} is not auto, cpu, cuda or cuda:N")
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(f"run.device={self.device} but torch sees no GPU; use run.device=cpu")
 
 
 @dataclass
@@ -65,6 +74,10 @@ class DiscoverConfig:
     def folder(self) -> Path:
         return Path(self.run.dir) / self.run.name
 
+    @property
+    def needs_encoder(self) -> bool:
+        return self.parts.features == "encoder" or self.parts.foreground.method not in ("none", "box", "mask")
+
 
 def register() -> None:
     """Make the schema known to hydra."""
@@ -72,21 +85,20 @@ def register() -> None:
 
 
 def discover(config: DiscoverConfig) -> dict:
-    """Run (or continue) a discovery with all processes; returns what results.json holds.
+    """Run (or continue) a discovery with all processes; returns what results.json holds, {} beside the main process.
 
     Raises:
         ConfigError, DataError, WeightsError, PartDiscoveryError: see the rooms.
     """
-    state = PartialState(cpu=not torch.cuda.is_available())
-    torch.set_num_threads(
-        config.run.threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    )
+    state = PartialState(cpu=config.run.device == "cpu" or not torch.cuda.is_available())
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // processes))
+    fitted, previous = (None if path is None else PartStore.open(Path(path)) for path in _given(config.run))
     bank = build_bank(config.data, start=state.process_index * 1009)
-    encoder, device = _encoder(config, state)
-    fitted = None if config.run.fitted is None else PartStore.open(Path(config.run.fitted))
-    previous = None if config.run.previous is None else PartStore.open(Path(config.run.previous))
-    rows = shard(len(bank), state.process_index, state.num_processes, max(1, config.parts.group))
-    with Progress("discovery", 0, len(rows), "image", state.is_main_process) as progress:
+    device = state.device if config.run.device == "auto" else torch.device(config.run.device)
+    encoder = _encoder(config, state).to(device) if config.needs_encoder else None
+    mine = shard(len(bank), state.process_index, state.num_processes, max(1, config.parts.group))
+    with Progress("discovery", 0, len(mine), "image", state.is_main_process) as progress:
         store = discover_parts(
             encoder,
             bank,
@@ -96,7 +108,9 @@ def discover(config: DiscoverConfig) -> dict:
             rank=state.process_index,
             world_size=state.num_processes,
             progress=progress.advance,
+            provenance=dict(zip(("fitted", "previous"), _given(config.run))),
             fitted=fitted,
+            previous=previous,
         )
     state.wait_for_everyone()
     results = finish(config, store, bank, previous) if state.is_main_process else {}
@@ -107,37 +121,26 @@ def discover(config: DiscoverConfig) -> dict:
 def finish(config: DiscoverConfig, store: PartStore, bank: ImageBank, previous: PartStore | None) -> dict:
     """Check the store, count, judge, draw, and write results.json."""
     store.verify(bank.paths)
-    results = {"images": len(store), "k": store.k, "scope": store.scope, "statistics": part_stats(store).as_dict()}
+    statistics = part_stats(store).as_dict()
     if previous is not None:
-        results["statistics"]["nmi_previous"] = store_nmi(previous, store)
-        if store.scope == previous.scope == "dataset":
-            matched = config.folder / "parts_matched"
-            store = PartStore.open(matched) if matched.exists() else match_store(store, previous, matched)
-    if config.run.judge:
-        results["scores"] = judge_parts(store, bank).as_dict()
+        statistics["nmi_previous"] = store_nmi(previous, store)
+    results = {"statistics": statistics, "scores": judge_parts(store, bank).as_dict() if config.run.judge else {}}
     if config.run.pictures:
-        draw_sheet(store, bank, config.folder / "parts.png", config.run.pictures)
+        draw_parts(store, bank, config.folder / "parts.png", config.run.pictures, TILE)
     if config.run.png:
         store.export_png(config.folder / "png", bank.paths)
-    write_atomic(config.folder / "results.json", json.dumps(results | {"command": " ".join(sys.argv)}, indent=1))
-    return results
+    about = {"ids": store.k, "background": store.background, "scope": store.scope, "config": flatten(config)}
+    about |= {"environment": environment(), "command": " ".join(sys.argv)}
+    write_atomic(config.folder / "results.json", json.dumps(results | about, indent=1, default=str))
+    return results | about
 
 
-def draw_sheet(store: PartStore, bank: ImageBank, path: Path, count: int) -> None:
-    """Contact sheet of evenly spaced images, each beside its parts."""
-    chosen = torch.linspace(0, len(bank) - 1, min(count, len(bank))).long().tolist()
-    tiles = []
-    for image, ids in zip(bank.images(chosen), store.batch(chosen)):
-        large = torch.nn.functional.interpolate(image[None].float(), size=(SHEET_SIDE, SHEET_SIDE), mode="bilinear")
-        large = large[0].round().to(torch.uint8)
-        tiles.append(torch.cat([large, overlay(large, ids, store.k, store.background)], dim=2))
-    Image.fromarray(contact_sheet(tiles, SHEET_COLUMNS, gap=4).permute(1, 2, 0).numpy()).save(path)
+def _given(run: DiscoverRun) -> tuple[str | None, str | None]:
+    return run.fitted, run.previous
 
 
-def _encoder(config: DiscoverConfig, state: PartialState) -> tuple[Encoder | None, torch.device]:
-    device = state.device if config.run.device == "auto" else torch.device(config.run.device)
-    needs_none = config.parts.features != "encoder" and config.parts.foreground.method in ("none", "box", "mask")
-    if needs_none:
-        return None, device
+def _encoder(config: DiscoverConfig, state: PartialState) -> Encoder:
+    if config.encoder.weights is None and state.is_main_process:
+        logging.warning("encoder.weights=null: these are the parts of random weights; give encoder.weights=FILE")
     torch.manual_seed(0)
-    return config.encoder.build().to(device), device
+    return config.encoder.build()

@@ -12,6 +12,7 @@ from ssl_parts.errors import PartDiscoveryError
 from ssl_parts.parts.config import PartsConfig
 from ssl_parts.parts.features import Batch, FeatureSource, append_place
 from ssl_parts.parts.kmeans import kmeans, uniforms
+from ssl_parts.parts.match import match_ids
 from ssl_parts.parts.segment import Foreground
 
 SALT = 3
@@ -48,6 +49,14 @@ class DatasetClustering:
 
     def load(self, state: dict) -> None:
         self.mean_D, self.centroids_KD = state["mean_D"], state["centroids_KD"]
+
+    def renumber(self, state: dict, overlaps: np.ndarray) -> None:
+        """Put the centroids in the order in which ids agree best with an earlier round's: overlaps (K1, K2 or more).
+
+        Where there are fewer centroids than earlier parts, their order agrees, not their numbers.
+        """
+        numbers_K = match_ids(overlaps[:, : len(state["centroids_KD"])])
+        state["centroids_KD"] = state["centroids_KD"][torch.from_numpy(numbers_K.argsort())]
 
     def assign(self, batch: Batch, source: FeatureSource, mask_BN: Tensor | None) -> Tensor:
         """Part ids (B, N), long: 0..K-1 with the same meaning in all images, and -1 outside the mask."""

@@ -26,13 +26,17 @@ from ssl_parts.parts.config import PartsConfig
 from ssl_parts.parts.crf import label_costs, mean_field
 from ssl_parts.parts.dataset_clustering import DatasetClustering
 from ssl_parts.parts.features import Batch, FeatureSource, Images
+from ssl_parts.parts.match import id_tables
 from ssl_parts.parts.per_image import PerImage
 from ssl_parts.parts.segment import Foreground
-from ssl_parts.parts.store import PartStore, StoreInfo, fingerprint
+from ssl_parts.parts.store import PartStore, StoreInfo, differences, fingerprint
 
 METHODS = {"per_image": PerImage, "dataset": DatasetClustering}
 SPEED_ONLY = ("batch",)
+# Settings that concern the assignment of each image, not what is learned before.
+NOT_LEARNED = ("batch", "seed", "group", "iterations", "tolerance", "min_component", "crf")
 FIT = "fit.pt"
+NUMBERING_IMAGES, NUMBERING_SALT = 200, 4
 
 
 def discover_parts(
@@ -47,6 +51,7 @@ def discover_parts(
     progress: Callable[[int], None] | None = None,
     provenance: dict[str, Any] | None = None,
     fitted: PartStore | None = None,
+    previous: PartStore | None = None,
 ) -> PartStore:
     """Find the parts of every image.
 
@@ -59,10 +64,12 @@ def discover_parts(
         provenance: kept in the store beside the encoder's hash, the configuration and the images' fingerprint.
         fitted: a store of other images; what was learned there (foreground, centroids, bases) is used instead of
             learning from these images, so that ids of data-set scope mean the same in both.
+        previous: the same images' store of an earlier round; ids of data-set scope are numbered to agree with it.
 
     Raises:
         ConfigError: a configuration that cannot work. PartDiscoveryError: too few points or non-finite features (with
-            the image's path), or a folder that holds a store made with other settings.
+            the image's path), a folder that holds a store made with other settings, `fitted` learned with other
+            settings or by another encoder, `previous` of other images.
     """
     config.check()
     if out is None and world_size > 1:
@@ -71,13 +78,14 @@ def discover_parts(
     source = FeatureSource(encoder, images, config, device)
     foreground = Foreground(config.foreground, config.size)
     info = _store_info(source, provenance)
+    _check_given(info, fitted, previous)
     store = PartStore(info) if out is None else PartStore.create(out, info)
     todo = np.intersect1d(store.pending(), shard(len(images), rank, world_size, max(1, config.group)))
     if len(todo):
         discovery = Discovery(source, METHODS[config.method](config), foreground)
         with _evaluating(encoder), torch.inference_mode():
             if config.group == 0 or fitted is not None:
-                store.fit = _fit(discovery, store.path, fitted)
+                store.fit = _fit(discovery, store.path, fitted, previous)
             _discover(discovery, store, todo, progress or (lambda count: None), by_group=store.fit is None)
     return store
 
@@ -169,19 +177,55 @@ def _read_ahead(images: Images, groups: list[np.ndarray]) -> Iterator[tuple[np.n
             yield group, current
 
 
-def _fit(discovery: Discovery, folder: Path | None, fitted: PartStore | None) -> dict:
+def _check_given(info: StoreInfo, fitted: PartStore | None, previous: PartStore | None) -> None:
+    """PartDiscoveryError where a store that was handed in does not belong to this discovery."""
+    if previous is not None and len(previous) != info.count:
+        raise PartDiscoveryError(
+            f"{previous.path or 'the previous part store'} has {len(previous)} images, this data set {info.count}; "
+            "only rounds over the same images can be compared"
+        )
+    if fitted is None or "config" not in fitted.provenance:
+        return
+    wanted, found = ({k: v for k, v in i.provenance["config"].items() if k not in NOT_LEARNED} for i in (info, fitted))
+    lines = differences(wanted, found, "parts.") + differences(_weights(info), _weights(fitted))
+    if lines:
+        raise PartDiscoveryError(
+            f"{fitted.path or 'the part store given as fitted'} was learned otherwise ({'; '.join(lines)}); "
+            "use the encoder and the settings that it was made with"
+        )
+
+
+def _weights(store: StoreInfo | PartStore) -> dict[str, Any]:
+    encoder = store.provenance.get("encoder")
+    return {"encoder.hash": encoder["hash"] if isinstance(encoder, dict) else encoder}
+
+
+def _fit(discovery: Discovery, folder: Path | None, fitted: PartStore | None, previous: PartStore | None) -> dict:
     """Learn from samples, or read what an earlier run or another process has learned."""
     kept = None if folder is None else folder / FIT
     if fitted is not None:
         state = _fit_of(fitted)
     elif kept is None or not kept.exists():
         state = discovery.fit()
+        if previous is not None and "dataset" == previous.scope == discovery.method.scope:
+            discovery.load(state)
+            discovery.method.renumber(state["method"], _overlaps(discovery, previous))
     if kept is not None:
         if not kept.exists():
             _keep_first(state, kept)
         state = torch.load(kept, map_location="cpu", weights_only=True)
     discovery.load(state)
     return state
+
+
+def _overlaps(discovery: Discovery, previous: PartStore) -> np.ndarray:
+    """int64 (K1, K2): cells of a sample of images with part i in the previous round and part j now."""
+    source = discovery.source
+    table = np.zeros((previous.k, source.config.ids), np.int64)
+    for batch in source.batches(source.sample_rows(NUMBERING_IMAGES, NUMBERING_SALT)):
+        before = previous.batch(batch.indices[: batch.count]).numpy()
+        table += id_tables(before, discovery.ids(batch).numpy(), *table.shape).sum(0)
+    return table[int(previous.background is not None) :, int(source.config.has_background) :]
 
 
 def _fit_of(store: PartStore) -> dict:

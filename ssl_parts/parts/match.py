@@ -34,11 +34,16 @@ def contingency(first: PartStore, second: PartStore) -> np.ndarray:
 
 def image_tables(first: PartStore, second: PartStore, rows: np.ndarray) -> np.ndarray:
     """The contingency table of each of these images, int64 (n, K1, K2)."""
-    size = max(first.size, second.size)
-    a, b = (_on_grid(store.batch(rows).numpy(), size).astype(np.int64) for store in (first, second))
-    pairs = (np.arange(len(rows))[:, None, None] * first.k + a) * second.k + b
-    flat = np.bincount(pairs.ravel(), minlength=len(rows) * first.k * second.k)
-    return flat.reshape(len(rows), first.k, second.k)
+    return id_tables(first.batch(rows).numpy(), second.batch(rows).numpy(), first.k, second.k)
+
+
+def id_tables(first_NSS: np.ndarray, second_NSS: np.ndarray, k_first: int, k_second: int) -> np.ndarray:
+    """Contingency tables (N, K1, K2) of ids of the same images, on the finer of the two grids."""
+    size, count = max(first_NSS.shape[-1], second_NSS.shape[-1]), len(first_NSS)
+    a, b = (_on_grid(ids_NSS, size).astype(np.int64) for ids_NSS in (first_NSS, second_NSS))
+    pairs = (np.arange(count)[:, None, None] * k_first + a) * k_second + b
+    flat = np.bincount(pairs.ravel(), minlength=count * k_first * k_second)
+    return flat.reshape(count, k_first, k_second)
 
 
 def match_ids(table: np.ndarray, fixed: tuple[int, int] | None = None) -> np.ndarray:

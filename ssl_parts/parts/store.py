@@ -132,7 +132,7 @@ class PartStore:
         if not path.exists():
             _make_folder(path, info)
         store = cls.open(path, writable=True)
-        differing = _differences(_jsonable(asdict(info)), asdict(store.info))
+        differing = differences(_jsonable(asdict(info)), asdict(store.info))
         if differing:
             raise PartDiscoveryError(
                 f"{path} holds a part store made with other settings ({'; '.join(differing)}); "
@@ -261,12 +261,13 @@ def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(values, default=str))
 
 
-def _differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:
+def differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:
+    """One line for each value that differs: "key: old there, new now"."""
     lines = []
     for key in sorted(wanted.keys() | found.keys()):
         new, old = wanted.get(key), found.get(key)
         if isinstance(new, dict) and isinstance(old, dict):
-            lines += _differences(new, old, f"{prefix}{key}.")
+            lines += differences(new, old, f"{prefix}{key}.")
         elif new != old:
             lines.append(f"{prefix}{key}: {old!r} there, {new!r} now")
     return lines

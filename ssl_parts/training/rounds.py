@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
-from PIL import Image
 from safetensors.torch import load_file
-from torchvision.transforms.v2.functional import resize
 
 from ssl_parts.data.bank import ImageBank
 from ssl_parts.encoders import Encoder, encoder_hash
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import ObjectiveConfig
 from ssl_parts.parts import PartStore, discover_parts, part_stats, store_nmi
-from ssl_parts.parts.palette import contact_sheet, overlay
+from ssl_parts.parts.sheet import draw_parts
 from ssl_parts.training.checkpoint import save_tensors, write_atomic
 from ssl_parts.training.config import TrainConfig
 from ssl_parts.training.monitor import MetricsLog
@@ -177,6 +175,7 @@ def discover(run: Run, number: int, start: Path) -> PartStore:
                 world_size=accelerator.num_processes,
                 progress=progress.advance,
                 provenance={"round": number, "encoder": encoder_hash(encoder)},
+                previous=store_before(run, number),
             )
 
     store = run.stop.interruptible(find)
@@ -189,22 +188,17 @@ def describe_parts(run: Run, number: int, store: PartStore) -> None:
     folder = run.round_folder(number)
     if (folder / "parts.json").exists():
         return
-    before = PartStore.open(run.round_folder(number - 1) / "parts") if number else None
+    before = store_before(run, number)
     statistics = part_stats(store).as_dict() | ({} if before is None else {"nmi_before": store_nmi(before, store)})
     run.metrics.rewind(f"parts {number}")
     run.metrics.write(phase=f"parts {number}", **statistics)
-    draw_parts(run, store, folder / "parts.png")
+    draw_parts(store, run.bank, folder / "parts.png")
     write_atomic(folder / "parts.json", json.dumps(statistics, indent=1))
 
 
-def draw_parts(run: Run, store: PartStore, path: Path, images: int = 24, side: int = 128) -> None:
-    """Contact sheet of evenly spaced images, each beside its parts; the same images in every round."""
-    chosen = torch.linspace(0, len(run.bank) - 1, min(images, len(run.bank))).long().tolist()
-    tiles = []
-    for image, ids in zip(run.bank.images(chosen), store.batch(chosen), strict=True):
-        large = resize(image, [side, side], antialias=True)
-        tiles.append(torch.cat([large, overlay(large, ids, store.k, store.background)], dim=2))
-    Image.fromarray(contact_sheet(tiles, columns=6, gap=4).permute(1, 2, 0).numpy()).save(path)
+def store_before(run: Run, number: int) -> PartStore | None:
+    """The store of the round before."""
+    return PartStore.open(run.round_folder(number - 1) / "parts") if number else None
 
 
 def train_round(run: Run, number: int, start: Path, store: PartStore) -> None:

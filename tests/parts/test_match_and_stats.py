@@ -7,7 +7,17 @@ from sklearn.metrics import normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from ssl_parts.errors import PartDiscoveryError
-from ssl_parts.parts import PartStore, StoreInfo, contingency, match_ids, match_store, part_stats, store_nmi
+from ssl_parts.parts import (
+    PartsConfig,
+    PartStore,
+    StoreInfo,
+    contingency,
+    match_ids,
+    match_store,
+    part_stats,
+    store_nmi,
+)
+from ssl_parts.parts.dataset_clustering import DatasetClustering
 from ssl_parts.parts.stats import nmi_of_table
 
 INFO = StoreInfo(count=6, size=8, k=5, background=0, scope="dataset")
@@ -95,3 +105,14 @@ def test_statistics_by_hand():
     whole = part_stats(store(info=replace(INFO, background=None), ids=ids))
     assert whole.foreground_share == 1.0 and whole.used == 3
     assert set(stats.as_dict()) >= {"usage_entropy", "parts_an_image", "foreground_share"}
+
+
+@pytest.mark.parametrize("found", [4, 3])
+def test_centroids_take_the_numbers_of_the_parts_they_cover(found):
+    old_of_new = [2, 0, 3, 1][:found]  # no involution: its inverse is another order
+    overlaps = np.ones((4, 4), np.int64)
+    for new, old in enumerate(old_of_new):
+        overlaps[old, new] = 100
+    state = {"centroids_KD": torch.arange(float(found))[:, None]}
+    DatasetClustering(PartsConfig(method="dataset", k=4)).renumber(state, overlaps)
+    assert state["centroids_KD"].flatten().tolist() == sorted(range(found), key=lambda new: old_of_new[new])
