@@ -10,6 +10,7 @@ from ssl_parts.data import build_bank
 from ssl_parts.parts import PartStore, StoreInfo
 from ssl_parts.training.monitor import MetricsLog
 from ssl_parts.training.phase import Phase, Trainer, train_phase
+from ssl_parts.training.stop import StopSignal
 
 METHODS = {
     "moco": ["objective.moco_queue=20"],
@@ -43,7 +44,8 @@ def train(folder, method, data):
     encoder = config.encoder.build()
     schedule = config.train.resolved(weights_given=False)
     phase = Phase("phase", folder, 4, 1e-3, 5, config.objective, schedule, config.views, store)
-    train_phase(phase, encoder, bank, Accelerator(cpu=True), MetricsLog(folder / "metrics.jsonl"))
+    accelerator = Accelerator(cpu=True)
+    train_phase(phase, encoder, bank, accelerator, MetricsLog(folder / "metrics.jsonl"), StopSignal(accelerator))
     return phase.result.read_bytes(), (folder / "metrics.jsonl").read_bytes()
 
 
