@@ -8,8 +8,8 @@ On CPU everything runs on one core and is counted by the processor's time, worke
 machine does not count; on a GPU it is the clock on the wall. Each line is the median of rounds.
   squares   the centre square of 0.875 at --size: torchvision (PIL decode, CenterCrop, Resize, DataLoader) against
             BatchStream over a filled ImageBank
-  crops     two random crops and flips of each image, no colour: torchvision's RandomResizedCrop on PIL images against
-            BatchStream and the views' grid
+  crops     two random bicubic crops and flips of each image as float, no colour: torchvision's RandomResizedCrop on PIL
+            images against BatchStream and `sample_images`, the ids' grid beside it
   views     two full views with ids of 56 x 56 (colour, blur and all), as a share of a ResNet-18 step on these views
 """
 
@@ -32,7 +32,7 @@ from torchvision.transforms import v2
 from ssl_parts.data import BatchStream, DeviceBank, ImageBank, build_dataset
 from ssl_parts.data.synthetic_birds import SyntheticBirds
 from ssl_parts.views import ViewsConfig, draw_recipe, make_views
-from ssl_parts.views.geometry import sample_ids, sample_images
+from ssl_parts.views.geometry import sample_ids, sample_images, snap_to_pixels
 
 
 class PlainFolder(Dataset):
@@ -57,7 +57,8 @@ def centre_square(size: int) -> Callable:
 
 
 def two_crops(size: int) -> Callable:
-    crop = v2.Compose([v2.RandomResizedCrop(size, interpolation=3), v2.RandomHorizontalFlip(), v2.PILToTensor()])
+    to_float = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
+    crop = v2.Compose([v2.RandomResizedCrop(size, interpolation=3), v2.RandomHorizontalFlip(), *to_float])
     return lambda image: (crop(image), crop(image))
 
 
@@ -96,10 +97,10 @@ def grids(config: ViewsConfig, options: argparse.Namespace) -> Callable:
     def work(item: tuple[int, Tensor, Tensor]) -> None:
         step, _, images = item
         recipe = draw_recipe(len(images), config, 0, step)
-        pixels = images.to(options.device).float().div_(255)
+        images = images.to(options.device)
         ids = torch.zeros(len(images), 56, 56, dtype=torch.uint8, device=options.device)
-        for theta in recipe.theta_N23.to(options.device).chunk(2):
-            sample_images(pixels, theta, config.size, config.interpolation.value)
+        for theta in snap_to_pixels(recipe.theta_N23, images.shape[-1]).chunk(2):
+            sample_images(images, theta, config.size, config.interpolation.value)
             sample_ids(ids, theta, config.ids_size)
 
     return work

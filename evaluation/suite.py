@@ -5,6 +5,7 @@ It is the same for every arm of a run: the same images, draws and settings, so d
 
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,9 +67,10 @@ class Banks:
     test: ImageBank
 
     @classmethod
-    def of(cls, data: DataConfig, train: ImageBank | None = None) -> "Banks":
-        """The banks of a run's data; give its training bank if there is one already."""
-        return cls(train or build_bank(data), build_bank(data, data.test_split))
+    def of(cls, data: DataConfig, train: ImageBank | None = None, cache_dir: Path | None = None) -> "Banks":
+        """The banks of a run's data; give its training bank if there is one already, and its folder for cache=disk."""
+        train = train or build_bank(data, cache_dir=cache_dir)
+        return cls(train, build_bank(data, data.test_split, cache_dir=cache_dir))
 
     @property
     def labelled(self) -> bool:

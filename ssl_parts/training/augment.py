@@ -59,8 +59,7 @@ def augment(images_B3HW: Tensor, config: AugmentConfig, batch: int, rows: slice,
         config.brightness, config.contrast, config.saturation, config.hue, config.jitter, blur=[0, 0], solarise=[0, 0]
     )
     photometry = draw_photometry(batch, 0, colour, generator)[rows]
-    pixels = sample_images(images_B3HW.float().div_(255), theta_N23.to(images_B3HW.device), images_B3HW.shape[-1])
-    return apply_photometry(pixels, photometry)
+    return apply_photometry(sample_images(images_B3HW, theta_N23, images_B3HW.shape[-1]), photometry)
 
 
 def step_generator(*entropy: int) -> torch.Generator:

@@ -88,8 +88,7 @@ def start(config: "Config") -> Accelerator:
     cpu = not torch.cuda.is_available()
     precision = config.run.precision
     if precision is Precision.auto:
-        fast = not cpu or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-        precision = Precision.bf16 if fast else Precision.fp32
+        precision = Precision.bf16 if not cpu or has_fast_bf16() else Precision.fp32
     folder = Path(config.run.dir) / config.run.name
     trackers = list(config.run.trackers)
     return Accelerator(
@@ -99,6 +98,12 @@ def start(config: "Config") -> Accelerator:
         project_dir=folder if trackers else None,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.run.timeout_minutes))],
     )
+
+
+def has_fast_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware (AMX or AVX-512 BF16)."""
+    looks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, look, lambda: False)() for look in looks)
 
 
 def available_cores() -> int:
@@ -150,7 +155,7 @@ def evaluate_arms(run: Run) -> dict:
     for name, weights in run.arms().items():
         path = run.folder / "evaluation" / f"{weights.parent.name}.json"
         if not path.exists():
-            banks = banks or Banks.of(run.config.data, run.bank)
+            banks = banks or Banks.of(run.config.data, run.bank, run.folder / "cache")
             path.parent.mkdir(exist_ok=True)
             result = evaluate_encoder(run.encoder(weights), banks, run.config.evaluation)
             write_atomic(path, json.dumps(result, indent=1))

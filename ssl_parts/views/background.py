@@ -50,7 +50,7 @@ def exchange_backgrounds(images_BCHW: Tensor, foreground_Bhw: Tensor, chosen_B: 
     """Images in which the chosen ones stand before another image's background.
 
     Args:
-        images_BCHW: float.
+        images_BCHW: uint8.
         foreground_Bhw: bool, on any grid over the whole image.
         chosen_B: bool, on the CPU.
         view: 0 or 1; decides the partner.
@@ -62,5 +62,5 @@ def exchange_backgrounds(images_BCHW: Tensor, foreground_Bhw: Tensor, chosen_B: 
     rows = rows.to(images_BCHW.device)
     size = images_BCHW.shape[-2:]
     foreground_B1HW = F.interpolate(foreground_Bhw.unsqueeze(1).float(), size=size, mode="nearest") > 0.5
-    behind = without_object(images_BCHW[others], foreground_B1HW[others])
+    behind = without_object(images_BCHW[others].float(), foreground_B1HW[others]).round_().to(torch.uint8)
     return images_BCHW.index_copy(0, rows, torch.where(foreground_B1HW[rows], images_BCHW[rows], behind))

@@ -1,8 +1,8 @@
 """Crops and flips as one affine grid that samples image and part ids alike.
 
 A view is described by theta (2x3), which takes normalised output coordinates (x, y in [-1, 1], corners at pixel
-edges) to normalised input coordinates. One theta serves the image (bicubic), its ids (nearest) and,
-inverted, the way back.
+edges) to normalised input coordinates. One theta serves the image (antialiased), its ids (nearest) and, inverted,
+the way back. Windows lie on whole pixels of the image, as torchvision's do (`snap_to_pixels`).
 
 Shapes: N views, C channels, SxS output.
 """
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_parts.errors import ConfigError
+from ssl_parts.views.resample import crop_and_resize
 
 ATTEMPTS = 10  # as torchvision's RandomResizedCrop; then the whole image
 
@@ -74,11 +75,27 @@ def relative_theta(from_N23: Tensor, to_N23: Tensor) -> Tensor:
     return torch.cat([linear_N22, shift_N21], 2)
 
 
+def snap_to_pixels(theta_N23: Tensor, side: int) -> Tensor:
+    """The same crops of images with `side` pixels a side, moved to the nearest whole pixels, at least one large."""
+    x_N, y_N, width_N, height_N = windows(theta_N23, side).to(theta_N23).unbind(1)
+    sign_N = torch.where(theta_N23[:, 0, 0] < 0, -1.0, 1.0)
+    centre_x_N, centre_y_N = (2 * x_N + width_N) / side - 1, (2 * y_N + height_N) / side - 1
+    return crop_theta(sign_N * width_N / side, height_N / side, centre_x_N, centre_y_N)
+
+
+def windows(theta_N23: Tensor, side: int) -> Tensor:
+    """Windows (x, y, width, height) in whole pixels of images with `side` pixels a side: long (N,4)."""
+    shares_N2 = torch.stack([theta_N23[:, 0, 0], theta_N23[:, 1, 1]], 1).abs()
+    lengths_N2 = (shares_N2 * side).round().clamp(1, side)
+    starts_N2 = ((theta_N23[:, :, 2] + 1) * side / 2 - lengths_N2 / 2).round()
+    starts_N2 = torch.minimum(starts_N2.clamp(min=0), side - lengths_N2)
+    return torch.cat([starts_N2, lengths_N2], 1).long()
+
+
 def sample_images(images_NCHW: Tensor, theta_N23: Tensor, size: int, interpolation: str = "bicubic") -> Tensor:
-    """Views of float images, (N,C,size,size), clamped to [0, 1] (bicubic overshoots)."""
-    grid = F.affine_grid(theta_N23.to(images_NCHW), [len(theta_N23), 1, size, size], align_corners=False)
-    views = F.grid_sample(images_NCHW, grid, mode=interpolation, padding_mode="reflection", align_corners=False)
-    return views.clamp_(0, 1)
+    """Views of square uint8 images: float (N,C,size,size) in [0, 1]. Windows are taken at the nearest whole pixels."""
+    boxes_N4 = windows(theta_N23, images_NCHW.shape[-1])
+    return crop_and_resize(images_NCHW, boxes_N4, theta_N23[:, 0, 0] < 0, size, interpolation)
 
 
 def sample_ids(ids_Nhw: Tensor, theta_N23: Tensor, size: int) -> Tensor:

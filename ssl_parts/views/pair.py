@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_parts.errors import ConfigError
 from ssl_parts.views.background import BLOCK, exchange_backgrounds
-from ssl_parts.views.geometry import CropConfig, random_crops, sample_ids, sample_images
+from ssl_parts.views.geometry import CropConfig, random_crops, sample_ids, sample_images, snap_to_pixels
 from ssl_parts.views.photometric import PhotometricConfig, Photometry, apply_photometry, draw_photometry
 
 
@@ -110,14 +110,14 @@ def make_views(
         background: the id of what is not object; without it no background is exchanged.
     """
     device = images_BCHW.device
-    theta = recipe.theta_N23.to(device, non_blocking=True)
-    pixels = images_BCHW.float().div_(255)
+    theta = snap_to_pixels(recipe.theta_N23, images_BCHW.shape[-1])
     views = []
     for view, (part, photometry) in enumerate(zip(theta.chunk(2), recipe.photometry, strict=True)):
-        shown = pixels
+        shown = images_BCHW
         if ids_Bhw is not None and background is not None:
-            shown = exchange_backgrounds(pixels, ids_Bhw != background, recipe.swapped[view], view)
+            shown = exchange_backgrounds(images_BCHW, ids_Bhw != background, recipe.swapped[view], view)
         views.append(apply_photometry(sample_images(shown, part, config.size, config.interpolation.value), photometry))
+    theta = theta.to(device, non_blocking=True)
     if ids_Bhw is None:
         return Views(torch.cat(views), None, theta, None)
     ids = torch.cat([sample_ids(ids_Bhw, part, config.ids_size) for part in theta.chunk(2)])

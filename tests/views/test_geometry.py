@@ -1,8 +1,10 @@
 """Crops against torchvision's, and the one grid for images and ids."""
 
+import pytest
 import torch
-import torchvision.transforms.v2.functional as TF
+from PIL import Image
 from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from ssl_parts.views.geometry import (
     CropConfig,
@@ -12,31 +14,57 @@ from ssl_parts.views.geometry import (
     relative_theta,
     sample_ids,
     sample_images,
+    snap_to_pixels,
+    windows,
 )
+from ssl_parts.views.resample import resize_by_products
 
 
 def crop(width, height, x, y):
     return crop_theta(*(torch.tensor([float(v)]) for v in (width, height, x, y)))
 
 
+def bytes_of(*shape, seed=0):
+    """Noise of middling contrast: overshoot stays within 8 bits, so the order of the two passes cannot matter."""
+    return torch.randint(64, 192, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
 def test_a_crop_on_pixel_edges_is_the_slice_and_ids_move_with_it():
-    image = torch.rand(1, 3, 8, 8)
+    image = bytes_of(1, 3, 8, 8)
     ids = torch.arange(64).view(1, 8, 8)
     theta = crop(0.5, 0.5, 0.5, -0.5)  # the upper right quarter
-    torch.testing.assert_close(sample_images(image, theta, 4, "bilinear"), image[:, :, :4, 4:])
+    torch.testing.assert_close(sample_images(image, theta, 4), image[:, :, :4, 4:].float() / 255)
     assert torch.equal(sample_ids(ids, theta, 4), ids[:, :4, 4:])
     mirrored = crop(-0.5, 0.5, 0.5, -0.5)
+    torch.testing.assert_close(sample_images(image, mirrored, 4), image[:, :, :4, 4:].flip(3).float() / 255)
     assert torch.equal(sample_ids(ids, mirrored, 4), ids[:, :4, 4:].flip(2))
 
 
-def test_enlarging_a_crop_is_torchvisions_resized_crop():
-    image = torch.rand(1, 3, 16, 16)
-    expected = TF.resized_crop(
-        image, 4, 2, 8, 8, [16, 16], interpolation=TF.InterpolationMode.BILINEAR, antialias=False
-    )
-    ours = sample_images(image, crop(0.5, 0.5, (2 + 4) / 8 - 1, (4 + 4) / 8 - 1), 16, "bilinear")
-    inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))  # torchvision clamps at the crop's own border
-    torch.testing.assert_close(ours[inner], expected[inner], atol=1e-5, rtol=1e-4)
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [16, 48, 90])
+def test_views_are_torchvisions_resized_crops_on_either_path(mode, size):
+    images, theta = bytes_of(6, 3, 64, 64), random_crops(6, CropConfig(), torch.Generator().manual_seed(size))
+    ours = sample_images(images, theta, size, mode)
+    boxes = windows(theta, 64)
+    mirrored = theta[:, 0, 0] < 0
+    products = resize_by_products(images.float() / 255, boxes, mirrored, size, mode)
+    for n, (x, y, width, height) in enumerate(boxes.tolist()):
+        pillow = to_pil_image(images[n]).crop((x, y, x + width, y + height))
+        expected = pil_to_tensor(pillow.resize((size, size), getattr(Image.Resampling, mode.upper()))).float() / 255
+        expected = expected.flip(2) if mirrored[n] else expected
+        torch.testing.assert_close(products[n], expected, atol=2.01 / 255, rtol=0)
+        torch.testing.assert_close(ours[n], expected, atol=2.01 / 255, rtol=0)
+
+
+def test_snapped_crops_are_the_nearest_windows_of_whole_pixels_inside_the_image():
+    theta = random_crops(500, CropConfig(scale=[0.001, 1.0]), torch.Generator().manual_seed(2))
+    snapped = snap_to_pixels(theta, 50)
+    assert torch.equal(windows(snapped, 50), windows(theta, 50))  # nothing moves twice
+    assert torch.equal(snapped[:, 0, 0] < 0, theta[:, 0, 0] < 0)
+    assert float((snapped - theta).abs().max()) <= 2 / 50  # in units of half a side: at most a pixel
+    x, y, width, height = windows(theta, 50).unbind(1)
+    assert min(x.min(), y.min()) >= 0 and min(width.min(), height.min()) >= 1
+    assert max((x + width).max(), (y + height).max()) <= 50
 
 
 def test_the_distribution_is_torchvisions():
