@@ -90,7 +90,7 @@ def save_checkpoint(
     final = folder / f"step_{step:06d}"
     work = folder / f".{final.name}.{os.getpid()}.tmp"
     with whole_or_not(final, f"checkpoint of step {step}", work):
-        shutil.rmtree(work, ignore_errors=True)
+        _sweep(folder)
         work.mkdir(parents=True)
         save_tensors(work / "student.safetensors", student)
         save_tensors(work / "teacher.safetensors", teacher)
@@ -125,6 +125,12 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             objective=load_file(path / "objective.safetensors"),
         )
     return None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a process left that was killed while it wrote here."""
+    for left in folder.glob(".*.tmp"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def _steps(folder: Path) -> list[Path]:

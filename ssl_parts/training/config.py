@@ -45,7 +45,11 @@ class TrainConfig:
     layer_decay: float | None = None  # learning rate of each layer towards the input
     freeze_norm: bool | None = None  # batch-norm statistics stay those of the initial encoder
     anchor: float | None = None  # weight of the distance to the initial encoder's features
-    interpolate: float | None = None  # share of the trained weights in the result; the rest is the initial encoder's
+    interpolate: float | int | str | None = None  # share of trained weights in the result, the rest is the initial
+    # encoder's (WiSE-FT); `auto` chooses it without labels, see training/mixing.py
+    freeze_stages: int = 0  # the first so many of Encoder.stages stay as they are
+    lora_rank: int = 0  # of low-rank adapters that are trained in place of the encoder's weights; 0: no adapters
+    lora_scale: float = 1.0  # what their product is multiplied with (alpha / rank of the paper)
     # --- checkpoints and logs: change nothing but disk and speed
     checkpoint_every: int = 500  # steps
     keep_checkpoints: int = 2  # the newest ones
@@ -62,9 +66,15 @@ class TrainConfig:
             raise ConfigError(f"train.base_epochs={self.base_epochs} must be at least 0")
         for key in ("warmup_share", "ema", "ema_end", "interpolate", "layer_decay"):
             value = getattr(self, key)
-            if value is not None and not 0 <= value <= 1:
+            if key == "interpolate" and isinstance(value, str):
+                if value != "auto":
+                    raise ConfigError(f"train.interpolate={value!r} must be a number in [0, 1] or auto")
+            elif value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"train.{key}={value} must lie in [0, 1]")
-        for key in ("lr", "base_lr", "lr_end", "weight_decay", "anchor", "clip"):
+        for key in ("freeze_stages", "lora_rank"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"train.{key}={getattr(self, key)} must be at least 0")
+        for key in ("lr", "base_lr", "lr_end", "weight_decay", "anchor", "clip", "lora_scale"):
             value = getattr(self, key)
             if value is not None and not 0 <= value < float("inf"):
                 raise ConfigError(f"train.{key}={value} must be a finite number of at least 0")

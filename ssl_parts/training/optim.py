@@ -41,9 +41,17 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def set_train_mode(network: nn.Module, freeze_norm: bool) -> None:
-    """Training mode; with `freeze_norm` the encoder's batch-norm layers keep the statistics they came with."""
+    """Training mode; batch-norm layers of the encoder keep the statistics they came with where `freeze_norm` says so,
+    or where they are frozen themselves."""
     network.train()
-    if freeze_norm:
-        for module in getattr(network, "module", network).encoder.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+    for module in getattr(network, "module", network).encoder.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            frozen = module.affine and not module.weight.requires_grad
+            if freeze_norm or frozen:
                 module.eval()
+
+
+def follow_mode(teacher: nn.Module, student: nn.Module) -> None:
+    """Each module of the teacher gets the mode of the student's."""
+    for mine, theirs in zip(teacher.modules(), student.modules(), strict=True):
+        mine.training = theirs.training

@@ -19,10 +19,12 @@ from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs
 from ssl_parts.parts.store import PartStore
+from ssl_parts.training.adapt import adapt, merge_adapters
 from ssl_parts.training.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from ssl_parts.training.config import Network, TrainConfig
+from ssl_parts.training.mixing import choose_share
 from ssl_parts.training.monitor import Guard, MetricsLog, explain_non_finite, feature_std, rank_me
-from ssl_parts.training.optim import build_optimizer, set_lr, set_train_mode
+from ssl_parts.training.optim import build_optimizer, follow_mode, set_lr, set_train_mode
 from ssl_parts.training.progress import Progress
 from ssl_parts.training.schedules import cosine, warmup_cosine
 from ssl_parts.training.stop import Stopped, StopSignal
@@ -70,15 +72,20 @@ def steps_of(epochs: int, images: int, train: TrainConfig) -> int:
 
 
 def train_phase(
-    phase: Phase, encoder: Encoder, bank: ImageBank, accelerator: "Accelerator", metrics: MetricsLog, stop: StopSignal
+    phase: Phase,
+    encoder: Encoder,
+    bank: ImageBank,
+    accelerator: "Accelerator",
+    metrics: MetricsLog,
+    stop: StopSignal | None = None,
 ) -> None:
-    """Train `encoder` in place and leave `phase.result` on disk; goes on where an earlier, killed call stopped.
+    """Train `encoder` and leave `phase.result` on disk; goes on where an earlier, killed call stopped.
 
     Raises:
         Stopped: a signal asked for it; the step is finished and checkpointed.
         TrainingError: the loss is not finite, nothing can be learnt, or the disk cannot be written.
     """
-    trainer = Trainer(phase, encoder, bank, accelerator, metrics)
+    trainer, stop = Trainer(phase, encoder, bank, accelerator, metrics), stop or StopSignal(accelerator)
     start = trainer.restore()
     shown = Progress(phase.name, start, phase.steps, enabled=accelerator.is_main_process)
     with shown as progress, trainer.stream(start) as stream:
@@ -116,13 +123,14 @@ class Trainer:
         network = self.objective.network(encoder, k, background).to(device, memory_format=torch.channels_last)
         self.initial_weights = {n: v.detach().clone() for n, v in network.encoder.state_dict().items()}
         self.initial = make_teacher(network.encoder).eval() if train.anchor > 0 else None
+        adapt(network.encoder, train.freeze_stages, train.lora_rank, train.lora_scale)
         self.teacher = make_teacher(network)
         self.network, self.k = network, k
         self.optimizer = build_optimizer(network, train, phase.lr)
         self.student, self.optimizer = accelerator.prepare(network, self.optimizer)
         self.guard = Guard(device, PATIENCE)
         set_train_mode(self.student, train.freeze_norm)
-        set_train_mode(self.teacher, train.freeze_norm)
+        follow_mode(self.teacher, network)
 
     # --- the lines of the loop
 
@@ -240,10 +248,17 @@ class Trainer:
     def finish(self) -> None:
         """Put the kept network's weights, mixed with the initial ones where asked, into the encoder and on disk."""
         kept: nn.Module = self.teacher if self.phase.train.keep is Network.teacher else self.network
-        mixed = interpolate(self.initial_weights, kept.encoder.state_dict(), self.phase.train.interpolate)
-        self.network.encoder.load_state_dict(mixed)
-        self.network.encoder.eval()
+        merge_adapters(kept.encoder)
+        mixed = self.mixed(kept.encoder)
         if self.accelerator.is_main_process:
             save_tensors(self.phase.result, mixed)
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
+
+    def mixed(self, encoder: Encoder) -> dict[str, Tensor]:
+        """The trained weights of `encoder`, in part or all; it is left with what a rule tried."""
+        share, trained = self.phase.train.interpolate, {n: v.clone() for n, v in encoder.state_dict().items()}
+        if share == "auto":
+            folder, views = self.phase.folder, self.phase.views
+            share = choose_share(folder, encoder, self.initial_weights, trained, self.bank, views, self.accelerator)
+        return interpolate(self.initial_weights, trained, share)

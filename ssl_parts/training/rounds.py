@@ -22,6 +22,7 @@ from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import ObjectiveConfig
 from ssl_parts.parts import PartStore, discover_parts, part_stats, store_nmi
 from ssl_parts.parts.sheet import draw_parts
+from ssl_parts.training.adapt import adapt
 from ssl_parts.training.checkpoint import save_tensors, write_atomic
 from ssl_parts.training.config import TrainConfig
 from ssl_parts.training.monitor import MetricsLog
@@ -109,6 +110,7 @@ def check_run(run: Run) -> None:
         run.config.data.build(run.config.data.test_split)  # its absence is found now, not after the training
     encoder, parts = run.encoder(None), run.config.parts
     encoder.check_stages([*parts.stages, *parts.foreground.stages])
+    adapt(encoder, run.train.freeze_stages, run.train.lora_rank, run.train.lora_scale)
     for side in (run.config.views.size, run.bank.size):  # a ViT's patches must divide both
         encoder.eval()(torch.zeros(1, 3, side, side, device=run.accelerator.device))
 
@@ -135,6 +137,8 @@ def make_base(run: Run) -> None:
         run.say(f"Base encoder: {run.train.base_epochs} epochs of instance contrast from scratch")
         steps = steps_of(run.train.base_epochs, len(run.bank), run.train)
         phase = instance_phase(run, "base", run.base.parent, steps, run.train.base_lr)
+        whole = replace(phase.train, freeze_stages=0, lora_rank=0, interpolate=1.0)  # nothing here is worth keeping
+        phase = replace(phase, train=whole)
         train_phase(phase, encoder, run.bank, run.accelerator, run.metrics, run.stop)
     elif run.accelerator.is_main_process:
         save_tensors(run.base, encoder.state_dict())

@@ -62,6 +62,14 @@ def test_a_damaged_newest_is_said_and_skipped(tmp_path, damage, caplog):
     assert "step_000010 is damaged" in caplog.text
 
 
+def test_what_a_killed_process_left_is_swept_away(tmp_path):
+    (tmp_path / ".step_000009.4711.tmp").mkdir()
+    (tmp_path / ".step_000009.4711.tmp" / "student.safetensors").write_bytes(b"half")
+    (tmp_path / ".last.4711.tmp").write_text("step_0")
+    save(tmp_path, 10)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last", "step_000010"]
+
+
 def test_milestones_stay_beside_the_newest(tmp_path):
     for step in range(0, 1_200_000, 100_000):
         save(tmp_path, step, keep=2, keep_every=400_000)
