@@ -76,7 +76,7 @@ class DiscoverConfig:
 
     @property
     def needs_encoder(self) -> bool:
-        return self.parts.features == "encoder" or self.parts.foreground.method not in ("none", "box", "mask")
+        return self.parts.needs_encoder
 
 
 def register() -> None:

@@ -1,6 +1,6 @@
 """Part discovery: which pixels of an image belong together, and which are the object at all."""
 
-from ssl_parts.parts.config import DatasetClusteringConfig, ForegroundConfig, PartsConfig
+from ssl_parts.parts.config import DatasetClusteringConfig, ForegroundConfig, PartsConfig, SuperpixelConfig
 from ssl_parts.parts.discover import discover_parts
 from ssl_parts.parts.hypercolumn import hypercolumn
 from ssl_parts.parts.kmeans import Clusters, kmeans
@@ -16,6 +16,7 @@ __all__ = [
     "PartStore",
     "PartsConfig",
     "StoreInfo",
+    "SuperpixelConfig",
     "contingency",
     "discover_parts",
     "hypercolumn",

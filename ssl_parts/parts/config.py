@@ -6,7 +6,8 @@ from ssl_parts.errors import ConfigError
 from ssl_parts.parts.crf import CrfConfig
 from ssl_parts.parts.facets import FACETS
 
-METHODS = ("per_image", "dataset")
+SUPERPIXELS = ("slic", "felzenszwalb")
+METHODS = ("per_image", "dataset", *SUPERPIXELS)
 FEATURES = ("encoder", "colour", "colour_xy")
 REDUCTIONS = ("exact", "pca", "none")
 FOREGROUNDS = ("auto", "none", "votes", "spectral", "component", "attention", "saliency", "mining", "box", "mask")
@@ -74,10 +75,29 @@ class DatasetClusteringConfig:
 
 
 @dataclass
+class SuperpixelConfig:
+    """Methods slic and felzenszwalb, which look at the photograph itself."""
+
+    compactness: float = 10.0  # slic: place against colour; larger: squarer
+    scale: float = 500.0  # felzenszwalb: larger: fewer, larger regions
+    sigma: float = 0.8  # of the Gaussian that smooths the photograph first, in pixels
+    least_share: float = 0.02  # felzenszwalb: of the image; smaller regions are merged
+
+    def check(self) -> None:
+        _at_least("parts.superpixels", self, sigma=0, least_share=0)
+        for name in ("compactness", "scale"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"parts.superpixels.{name}={getattr(self, name)} must be positive")
+        if self.least_share >= 1:
+            raise ConfigError(f"parts.superpixels.least_share={self.least_share} is a share of the image, under 1")
+
+
+@dataclass
 class PartsConfig:
     """Part discovery. Everything but `batch` changes the ids."""
 
-    method: str = "per_image"  # per_image (ids mean nothing in another image) | dataset (they do)
+    # per_image (ids mean nothing in another image) | dataset (they do) | slic, felzenszwalb (no encoder, per image)
+    method: str = "per_image"
     group: int = (
         0  # so many consecutive images share what is learned (clusters, foreground); 0: the whole data set does
     )
@@ -103,6 +123,7 @@ class PartsConfig:
     crf: CrfConfig = field(default_factory=CrfConfig)
     foreground: ForegroundConfig = field(default_factory=ForegroundConfig)
     dataset: DatasetClusteringConfig = field(default_factory=DatasetClusteringConfig)
+    superpixels: SuperpixelConfig = field(default_factory=SuperpixelConfig)
     # What only changes the speed
     batch: int = 64  # images read and written together
 
@@ -116,6 +137,7 @@ class PartsConfig:
         _at_least("parts", self, pca_dims=1, min_component=0, batch=1)
         self.foreground.check()
         self.dataset.check()
+        self.superpixels.check()
         self.crf.check()
         if self.group and self.method != "dataset":
             raise ConfigError(
@@ -129,6 +151,12 @@ class PartsConfig:
             raise ConfigError(
                 f"parts.k={self.k} but parts.size={self.size} gives {self.size**2} points; raise parts.size"
             )
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether ids or foreground are found with an encoder's maps."""
+        clustered = self.features == "encoder" and self.method not in SUPERPIXELS
+        return clustered or self.foreground.method not in ("none", "box", "mask")
 
     @property
     def has_background(self) -> bool:

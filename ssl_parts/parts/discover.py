@@ -30,8 +30,9 @@ from ssl_parts.parts.match import id_tables
 from ssl_parts.parts.per_image import PerImage
 from ssl_parts.parts.segment import Foreground
 from ssl_parts.parts.store import PartStore, StoreInfo, differences, fingerprint
+from ssl_parts.parts.superpixels import Felzenszwalb, Slic
 
-METHODS = {"per_image": PerImage, "dataset": DatasetClustering}
+METHODS = {"per_image": PerImage, "dataset": DatasetClustering, "slic": Slic, "felzenszwalb": Felzenszwalb}
 SPEED_ONLY = ("batch",)
 # Settings that concern the assignment of each image, not what is learned before.
 NOT_LEARNED = ("batch", "seed", "group", "iterations", "tolerance", "min_component", "crf")

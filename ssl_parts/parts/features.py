@@ -14,7 +14,7 @@ from torch import Tensor
 from ssl_parts.data.records import Sample
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.errors import ConfigError, PartDiscoveryError
-from ssl_parts.parts.config import PartsConfig
+from ssl_parts.parts.config import SUPERPIXELS, PartsConfig
 from ssl_parts.parts.facets import has_facets, vit_facet
 from ssl_parts.parts.hypercolumn import hypercolumn, projected_hypercolumn, resize
 from ssl_parts.parts.kmeans import uniforms
@@ -184,6 +184,8 @@ def point_stages(encoder: Encoder | None, config: PartsConfig) -> tuple[str, ...
     dataset: the deepest CNN stage that still resolves parts; per_image: that one and the last; a ViT's last block for
     both. Finer maps (METHODS §1.2 takes all but the last) cluster edges and colours: worse on cub10 and carparts.
     """
+    if config.method in SUPERPIXELS:
+        return ()
     if config.features != "encoder":
         return (COLOUR,)
     if encoder is None:

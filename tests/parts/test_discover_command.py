@@ -23,6 +23,7 @@ from ssl_parts import discovery
 from ssl_parts.config import load_config
 from ssl_parts.errors import ConfigError, PartDiscoveryError
 from ssl_parts.parts import PartStore
+from ssl_parts.parts.discover import METHODS
 
 REPO = Path(__file__).resolve().parents[2]
 TINY = [
@@ -220,5 +221,5 @@ def test_mistakes_are_told(photographs, tmp_path, changes, error, said):
 @pytest.mark.parametrize("path", sorted((REPO / "configs/parts").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_compose_and_say_their_command(path):
     tiny()
-    assert load_config("discover", ["data.root=x", f"parts={path.stem}"]).parts.method in ("per_image", "dataset")
+    assert load_config("discover", ["data.root=x", f"parts={path.stem}"]).parts.method in METHODS
     assert re.search(rf"launch/discover.py data=.*parts={path.stem}\b", path.read_text())
