@@ -132,6 +132,14 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def parse_command_line(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Options and key=value in any order; in `--seeds 0 1 2 data=cub` argparse alone would take the key for a seed."""
+    changes = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+    arguments = parser.parse_intermixed_args([word for word in sys.argv[1:] if word not in changes])
+    arguments.overrides += changes
+    return arguments
+
+
 def command(
     recipe: str,
     act: Callable[[Config, argparse.Namespace], object],
@@ -147,7 +155,7 @@ def command(
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to it, as data=cub data.root=DIR")
     if add_options is not None:
         add_options(parser)
-    arguments = parser.parse_intermixed_args()
+    arguments = parse_command_line(parser)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         config = load_config(arguments.config_name, arguments.overrides)

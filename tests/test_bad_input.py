@@ -1,5 +1,6 @@
 """What users get wrong: one clear error with the value, the place and the way out, before training; nothing lost."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from tiny_run import overrides
 
-from ssl_parts.config import load_config
+from ssl_parts.config import load_config, parse_command_line
 from ssl_parts.encoders import build_encoder
 from ssl_parts.errors import ConfigError, DataError, SslPartsError, WeightsError
 from ssl_parts.training import pretrain
@@ -125,3 +126,18 @@ def test_every_recipe_composes_and_checks(recipe):
     root = [] if recipe == "quickstart" else ["data.root=x"]
     config = load_config(recipe, [*root, "encoder.weights=null"])
     assert config.run.name == recipe
+
+
+def test_keys_and_options_stand_in_any_order(monkeypatch):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--seeds", type=int, nargs="+")
+    for line in (
+        "--seeds 0 1 data=cub run.name=a",
+        "data=cub --seeds 0 1 run.name=a",
+        "data=cub run.name=a --seeds 0 1",
+    ):
+        monkeypatch.setattr("sys.argv", ["compare.py", *line.split()])
+        given = parse_command_line(parser)
+        assert given.seeds == [0, 1]
+        assert given.overrides == ["data=cub", "run.name=a"]

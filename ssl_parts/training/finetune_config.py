@@ -17,7 +17,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evaluation.heads import HEADS
-from ssl_parts.config import CONFIGS, Precision, Resume, RunConfig, flatten, to_yaml
+from ssl_parts.config import CONFIGS, Precision, Resume, RunConfig, flatten, parse_command_line, to_yaml
 from ssl_parts.data import DataConfig
 from ssl_parts.encoders import EncoderConfig
 from ssl_parts.errors import ConfigError, SslPartsError
@@ -47,12 +47,13 @@ class FinetuneRun:
     resume: Resume = Resume.auto
     precision: Precision = Precision.auto
     threads: int | None = None  # of each process; null: cores / processes on this machine
+    timeout_minutes: float = 120.0  # how long processes wait for each other before they give up
     trackers: list[str] = field(default_factory=list)  # of accelerate, as tensorboard
     pictures: int = 8  # test images on the sheet of what the method looks at; 0 for none
     overlap: int = 1000  # test images on which looks are compared with boxes and parts; 0 for none
 
     def check(self) -> None:
-        RunConfig(name=self.name, threads=self.threads).check()
+        RunConfig(name=self.name, threads=self.threads, timeout_minutes=self.timeout_minutes).check()
         if min(self.pictures, self.overlap) < 0:
             raise ConfigError(f"run.pictures={self.pictures}, run.overlap={self.overlap} must be at least 0")
 
@@ -194,7 +195,7 @@ def finetune_command(
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as head=tdsa data=cub data.root=DIR")
     if add_options is not None:
         add_options(parser)
-    arguments = parser.parse_intermixed_args()
+    arguments = parse_command_line(parser)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         config = load_finetune(arguments.config_name, arguments.overrides)
