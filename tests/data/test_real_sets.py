@@ -1,4 +1,4 @@
-"""The real images beside the project, as they came out of their archives; more on birds and shards in their own files."""
+"""The real images beside the project, read as they are; birds and shards have tests of their own too."""
 
 import pytest
 import torch
