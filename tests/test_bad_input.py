@@ -57,6 +57,8 @@ def of_folder(folder):
         (["train.lr=fast"], ConfigError, ["fast"]),
         (["objective.temperature=0"], ConfigError, ["objective.temperature=0", "positive"]),
         (["encoder.name=resnet81"], ConfigError, ["resnet81", "did you mean"]),
+        (["train.rounds=0", "run.control=true"], ConfigError, ["run.control=true", "train.rounds=0"]),
+        (["train.rounds=0", "train.base_epochs=0"], ConfigError, ["train.rounds=0", "train.base_epochs"]),
         (["train.batch=36"], ConfigError, ["train.batch=36", "24 images", "at most 24"]),
         (["parts.k=65"], ConfigError, ["parts.k=65", "64 points", "parts.size"]),
         (["parts.stages=[layer9]"], ConfigError, ["layer9", "layer3"]),

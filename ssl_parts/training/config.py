@@ -24,7 +24,7 @@ class TrainConfig:
 
     # --- budget: changes results and cost
     preset: Preset = Preset.auto
-    rounds: int = 1  # discover + train, this many times
+    rounds: int = 1  # discover + train, this many times; 0 stops at the base encoder
     epochs: int = 100  # of each round
     batch: int = 64  # pairs of views a step, over all processes
     accumulate: int = 1  # batches a step; negatives come from one batch
@@ -57,13 +57,14 @@ class TrainConfig:
     log_every: int = 10  # steps
 
     def check(self) -> None:
-        for key in ("rounds", "epochs", "batch", "accumulate", "checkpoint_every", "keep_checkpoints", "log_every"):
+        for key in ("epochs", "batch", "accumulate", "checkpoint_every", "keep_checkpoints", "log_every"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"train.{key}={getattr(self, key)} must be at least 1")
         if self.keep_every is not None and self.keep_every < 1:
             raise ConfigError(f"train.keep_every={self.keep_every} must be at least 1, or null for no milestones")
-        if self.base_epochs < 0:
-            raise ConfigError(f"train.base_epochs={self.base_epochs} must be at least 0")
+        for key in ("rounds", "base_epochs"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"train.{key}={getattr(self, key)} must be at least 0")
         for key in ("warmup_share", "ema", "ema_end", "interpolate", "layer_decay"):
             value = getattr(self, key)
             if key == "interpolate" and isinstance(value, str):

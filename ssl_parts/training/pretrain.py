@@ -134,8 +134,9 @@ def finish(run: Run, seconds: float) -> dict:
     for warning in warned:
         print(f"\nHARM: {warning}. See train.preset, train.anchor and train.interpolate in the README.")
     print(f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)")
-    print(f"Parts:   {run.folder}/round_*/parts.png")
-    if run.config.run.pictures:
+    if run.train.rounds:
+        print(f"Parts:   {run.folder}/round_*/parts.png")
+    if run.config.run.pictures and run.train.rounds:
         report_pictures(run)
     print(f"Report:  {write_report(run.folder)}")
     print(f"Results: {run.folder / 'results.json'}")

@@ -65,12 +65,15 @@ class Run:
 
     @property
     def result(self) -> Path:
+        if self.train.rounds == 0:
+            return self.base
         return self.round_folder(self.train.rounds - 1) / "encoder.safetensors"
 
     def arms(self) -> dict[str, Path]:
         """Encoders that the table compares, in its order."""
         control = {CONTROL: self.control} if self.config.run.control else {}
-        return {BASE: self.base, **control, OURS: self.result}
+        ours = {OURS: self.result} if self.train.rounds else {}
+        return {BASE: self.base, **control, **ours}
 
     def encoder(self, weights: Path | None) -> Encoder:
         """The configured encoder with the weights of a stage of this run; None gives its configured start."""
@@ -98,6 +101,10 @@ def check_run(run: Run) -> None:
         ConfigError, DataError, WeightsError, PartDiscoveryError: see the rooms.
     """
     steps_of(1, len(run.bank), run.train)
+    if run.train.rounds == 0 and (run.config.encoder.weights is not None or not run.train.base_epochs):
+        raise ConfigError("train.rounds=0 makes a base encoder and stops: it needs train.base_epochs and no weights")
+    if run.train.rounds == 0 and run.config.run.control:
+        raise ConfigError("run.control=true compares with PARTICLE's rounds, and train.rounds=0 leaves them out")
     if run.train.batch % run.accelerator.num_processes:
         raise ConfigError(f"train.batch={run.train.batch} does not divide by {run.accelerator.num_processes} processes")
     check_share(run.train.batch // run.accelerator.num_processes, run.config.views)
