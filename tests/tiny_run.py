@@ -1,6 +1,9 @@
 """A run small enough to be done many times: 24 drawn birds at 48 px, three steps of base, two rounds of three steps."""
 
+import json
 from pathlib import Path
+
+CLOCKS = ("pairs_per_second", "data_wait", "gpu_memory_gb")
 
 OVERRIDES = [
     "data.images=24", "data.test_images=40", "data.size=48", "data.species=4", "encoder.width=0.125",
@@ -16,7 +19,7 @@ def overrides(folder: Path, *more: str) -> list[str]:
     return [f"run.dir={folder}", "run.name=tiny", *OVERRIDES, *more]
 
 
-def contents(run: Path) -> dict[str, bytes]:
+def contents(run: Path) -> dict[str, object]:
     """What must be bit-equal however often a run was killed: weights, part ids, figures, logged losses."""
     files = [
         *run.glob("*/encoder.safetensors"),
@@ -24,4 +27,10 @@ def contents(run: Path) -> dict[str, bytes]:
         *run.glob("export/model.safetensors"),
     ]
     found = {str(path.relative_to(run)): path.read_bytes() for path in sorted(files)}
-    return found | {"metrics": (run / "metrics.jsonl").read_bytes()}
+    return found | {"metrics": logged(run)}
+
+
+def logged(run: Path) -> list[dict]:
+    """Lines of metrics.jsonl without what depends on the machine and the moment."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]

@@ -4,7 +4,7 @@ from ssl_parts.data.bank import Cache, ImageBank
 from ssl_parts.data.catalogue import SETS, DataConfig, OnBadImage, build_bank, build_dataset
 from ssl_parts.data.class_balanced import ClassBalanced
 from ssl_parts.data.decode import decode_image
-from ssl_parts.data.device_bank import DeviceBank
+from ssl_parts.data.device_bank import Bank, DeviceBank, OnDevice, place_bank
 from ssl_parts.data.flip import flip_sample
 from ssl_parts.data.geometry import Fit, fit_image, fit_sample
 from ssl_parts.data.loader import BatchStream
@@ -13,6 +13,7 @@ from ssl_parts.data.records import PartsDataset, Sample
 
 __all__ = [
     "SETS",
+    "Bank",
     "BatchStream",
     "Cache",
     "ClassBalanced",
@@ -21,6 +22,7 @@ __all__ = [
     "Fit",
     "ImageBank",
     "OnBadImage",
+    "OnDevice",
     "PartsDataset",
     "Sample",
     "batch_indices",
@@ -31,6 +33,7 @@ __all__ = [
     "fit_image",
     "fit_sample",
     "flip_sample",
+    "place_bank",
     "rank_slice",
     "steps_per_epoch",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_parts.data.bank import SIZES, Cache, ImageBank
+from ssl_parts.data.device_bank import OnDevice
 from ssl_parts.data.geometry import Fit
 from ssl_parts.data.index_cache import cache_home
 from ssl_parts.data.records import PartsDataset
@@ -99,6 +100,7 @@ class DataConfig:
     version: str | None = None  # inat: 2021, 2021_mini, 2019, 2018 or 2017
     # --- changes speed only
     cache: Cache = Cache.memory  # where resized images are kept
+    on_device: OnDevice = OnDevice.auto  # whether training reads them from a copy in the GPU's memory
     cache_dir: str | None = None  # of cache=disk; null: the run's, or SSL_PARTS_CACHE, or ~/.cache/ssl_parts
 
     def check(self) -> None:

@@ -3,6 +3,7 @@ gather, without decoding, copying or workers.
 """
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 
 import numpy as np
 import torch
@@ -13,6 +14,25 @@ from ssl_parts.data.records import Sample
 from ssl_parts.errors import DataError
 
 CHUNK = 256  # images copied at a time
+AUTO_SHARE = 0.25  # of the free memory: the rest is for training
+
+
+class OnDevice(Enum):
+    auto = "auto"  # on a GPU where they take at most a quarter of the free memory
+    always = "always"
+    never = "never"
+
+
+def place_bank(bank: ImageBank, device: torch.device, where: OnDevice) -> "Bank":
+    """The bank that training reads: a `DeviceBank` where that is asked for, or on a GPU with room, else the bank.
+
+    Raises:
+        DataError: always, and it does not fit.
+    """
+    if where is OnDevice.auto and device.type == "cuda":
+        fits = len(bank) * 3 * bank.size**2 <= AUTO_SHARE * torch.cuda.mem_get_info(device)[0]
+        return DeviceBank(bank, device) if fits else bank
+    return DeviceBank(bank, device) if where is OnDevice.always else bank
 
 
 class DeviceBank:
@@ -62,3 +82,6 @@ class DeviceBank:
     def sample(self, i: int) -> Sample:
         """As `ImageBank.sample`, in host memory."""
         return self.bank.sample(i)
+
+
+Bank = ImageBank | DeviceBank

@@ -50,14 +50,21 @@ class TrainConfig:
     freeze_stages: int = 0  # the first so many of Encoder.stages stay as they are
     lora_rank: int = 0  # of low-rank adapters that are trained in place of the encoder's weights; 0: no adapters
     lora_scale: float = 1.0  # what their product is multiplied with (alpha / rank of the paper)
+    # --- speed and memory: losses stay the same within rounding
+    compile: bool = False  # torch.compile of the encoders: minutes at the start, then faster; worth it on GPUs
+    grad_checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more time;
+    # batch-norm statistics then move twice a step, so ViTs and ConvNeXts end as without it, ResNets nearly
+    sync_batchnorm: bool = False  # batch-norm statistics over all GPUs, not each for itself
     # --- checkpoints and logs: change nothing but disk and speed
     checkpoint_every: int = 500  # steps
     keep_checkpoints: int = 2  # the newest ones
     keep_every: int | None = None  # and, for good, one every so many steps; null keeps no milestones
     log_every: int = 10  # steps
+    watch_every: int = 200  # steps between looks at training images: online k-NN, teacher and student
 
     def check(self) -> None:
-        for key in ("epochs", "batch", "accumulate", "checkpoint_every", "keep_checkpoints", "log_every"):
+        counts = ("epochs", "batch", "accumulate")
+        for key in (*counts, "checkpoint_every", "keep_checkpoints", "log_every", "watch_every"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"train.{key}={getattr(self, key)} must be at least 1")
         if self.keep_every is not None and self.keep_every < 1:
@@ -83,6 +90,10 @@ class TrainConfig:
     def saves_after(self, steps: int) -> bool:
         """Whether a checkpoint is due after so many steps of a phase."""
         return steps % self.checkpoint_every == 0 or (self.keep_every is not None and steps % self.keep_every == 0)
+
+    def watches_after(self, steps: int) -> bool:
+        """Whether the log line after so many steps is the first at or behind a multiple of watch_every."""
+        return steps // self.watch_every > (steps - self.log_every) // self.watch_every
 
     def resolved(self, weights_given: bool) -> "TrainConfig":
         """A copy in which the preset is named and every null that a preset decides is a number."""

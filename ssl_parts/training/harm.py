@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_parts.data.bank import ImageBank
+from ssl_parts.data import Bank
 from ssl_parts.encoders import Encoder
 from ssl_parts.training.monitor import rank_me
 
@@ -36,7 +36,7 @@ class Drift:
         return asdict(self)
 
 
-def measure_drift(before: Encoder, after: Encoder, bank: ImageBank) -> Drift:
+def measure_drift(before: Encoder, after: Encoder, bank: Bank) -> Drift:
     """Compare two encoders on up to 512 evenly spaced images of a bank."""
     rows = torch.linspace(0, len(bank) - 1, min(IMAGES, len(bank))).long()
     first_ND, second_ND = (pooled_features(encoder, bank, rows) for encoder in (before, after))
@@ -50,7 +50,7 @@ def measure_drift(before: Encoder, after: Encoder, bank: ImageBank) -> Drift:
 
 
 @torch.inference_mode()
-def pooled_features(encoder: Encoder, bank: ImageBank, rows: Tensor, batch: int = 64) -> Tensor:
+def pooled_features(encoder: Encoder, bank: Bank, rows: Tensor, batch: int = 64) -> Tensor:
     device = next(encoder.parameters()).device
     pieces = [bank.images(part).to(device).float() / 255 for part in rows.split(batch)]
     return torch.cat([encoder.eval()(piece).pooled.float().cpu() for piece in pieces])

@@ -22,7 +22,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from ssl_parts.data.bank import ImageBank
+from ssl_parts.data import Bank
 from ssl_parts.encoders import Encoder
 from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.harm import NEIGHBOURS, NEIGHBOURS_KEPT, RANK_KEPT, neighbours_kept
@@ -55,7 +55,7 @@ def measure_mixtures(
     encoder: Encoder,
     initial: dict[str, Tensor],
     trained: dict[str, Tensor],
-    bank: ImageBank,
+    bank: Bank,
     views: ViewsConfig,
 ) -> list[Mixture]:
     """One Mixture for each of SHARES; the encoder is left with the trained weights, in evaluation mode."""
@@ -73,7 +73,7 @@ def features_of_mixtures(
     encoder: Encoder,
     initial: dict[str, Tensor],
     trained: dict[str, Tensor],
-    bank: ImageBank,
+    bank: Bank,
     views: ViewsConfig,
 ) -> Tensor:
     """Pooled features (S, 2, N, D) of two fixed views of N images, for each of the S mixtures."""
@@ -101,7 +101,7 @@ def choose_share(
     encoder: Encoder,
     initial: dict[str, Tensor],
     trained: dict[str, Tensor],
-    bank: ImageBank,
+    bank: Bank,
     views: ViewsConfig,
     accelerator: "Accelerator",
 ) -> float:

@@ -1,6 +1,8 @@
 """Watching a run: metrics.jsonl, trackers, collapse, and the things that stop a run with a clear word."""
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,6 +23,13 @@ def feature_std(features_ND: Tensor) -> Tensor:
     """Mean standard deviation of L2-normalised features, times sqrt(D): 1 is spread out, 0 is collapsed."""
     unit_ND = torch.nn.functional.normalize(features_ND.float(), dim=1)
     return unit_ND.std(0).mean() * features_ND.shape[1] ** 0.5
+
+
+def part_entropy(ids_NM: Tensor, valid_NM: Tensor, k: int) -> Tensor:
+    """Entropy of the sampled part ids over log k: 1 is even use of all k, 0 a single part."""
+    counts_K = torch.zeros(k, device=ids_NM.device).index_add_(0, ids_NM.flatten(), valid_NM.flatten().float())
+    p_K = counts_K / counts_K.sum().clamp(min=1)
+    return torch.special.entr(p_K).sum() / math.log(max(k, 2))
 
 
 class MetricsLog:
@@ -67,18 +76,20 @@ class Guard:
         if "shared_parts" in terms:
             self.without_shared = torch.where(terms["shared_parts"] > 0, 0, self.without_shared + 1)
 
-    def check(self) -> int | None:
-        """The first step whose loss was not finite, else None.
+    def check(self, gather: Callable[[Tensor], Tensor] = Tensor.clone) -> int | None:
+        """The first step whose loss was not finite, else None; the same on every process, whose values `gather` joins.
 
         Raises:
             TrainingError: no pair of views has shared a part for `patience` steps.
         """
-        if int(self.without_shared) >= self.patience:
+        without_shared = int(gather(self.without_shared).min())
+        if without_shared >= self.patience:
             raise TrainingError(
-                f"no pair of views has shared a part for {int(self.without_shared)} steps: nothing can be learnt. "
+                f"no pair of views has shared a part for {without_shared} steps: nothing can be learnt. "
                 "Look at parts.png of this round; raise views.crop.scale or change parts.foreground"
             )
-        return int(self.first_bad_step) if int(self.first_bad_step) >= 0 else None
+        bad = [step for step in gather(self.first_bad_step).view(-1).tolist() if step >= 0]
+        return min(bad, default=None)
 
 
 def explain_non_finite(step: int, paths: list[str], dump: Path) -> TrainingError:

@@ -1,7 +1,11 @@
 """Optimiser with layer-wise learning rates, and which modules stay as they are."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import timm.optim
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from ssl_parts.errors import ConfigError
@@ -55,3 +59,28 @@ def follow_mode(teacher: nn.Module, student: nn.Module) -> None:
     """Each module of the teacher gets the mode of the student's."""
     for mine, theirs in zip(teacher.modules(), student.modules(), strict=True):
         mine.training = theirs.training
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every module gets back the mode it had."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def speed_up(networks: list[nn.Module | None], config: TrainConfig, processes: int) -> None:
+    """What the configuration asks for to make encoders faster or smaller, in place; names of weights stay the same."""
+    for network in networks:
+        if network is None:
+            continue
+        if config.grad_checkpointing:
+            network.set_grad_checkpointing()
+        if config.sync_batchnorm and processes > 1:
+            convert_sync_batchnorm(network)
+        if config.compile:
+            network.compile()

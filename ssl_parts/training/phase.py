@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ssl_parts.data.bank import ImageBank
-from ssl_parts.data.loader import BatchStream
-from ssl_parts.data.order import batch_indices, rank_slice
+from ssl_parts.data import Bank, BatchStream, ImageBank, batch_indices, rank_slice
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs
@@ -23,18 +21,17 @@ from ssl_parts.training.adapt import adapt, merge_adapters
 from ssl_parts.training.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from ssl_parts.training.config import Network, TrainConfig
 from ssl_parts.training.mixing import choose_share
-from ssl_parts.training.monitor import Guard, MetricsLog, explain_non_finite, feature_std, rank_me
-from ssl_parts.training.optim import build_optimizer, follow_mode, set_lr, set_train_mode
-from ssl_parts.training.progress import Progress
+from ssl_parts.training.monitor import MetricsLog, explain_non_finite
+from ssl_parts.training.optim import build_optimizer, follow_mode, set_lr, set_train_mode, speed_up
+from ssl_parts.training.progress import Pace, Progress
 from ssl_parts.training.schedules import cosine, warmup_cosine
 from ssl_parts.training.stop import Stopped, StopSignal
 from ssl_parts.training.teacher import interpolate, make_teacher, update_teacher
+from ssl_parts.training.watch import Watch
 from ssl_parts.views import Views, ViewsConfig, draw_recipe, make_views
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-PATIENCE = 200  # steps without a shared part before a run stops
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def steps_of(epochs: int, images: int, train: TrainConfig) -> int:
 def train_phase(
     phase: Phase,
     encoder: Encoder,
-    bank: ImageBank,
+    bank: Bank,
     accelerator: "Accelerator",
     metrics: MetricsLog,
     stop: StopSignal | None = None,
@@ -96,7 +93,7 @@ def train_phase(
             for micro in range(phase.train.accumulate):
                 terms, student = trainer.forward_backward(stream, step, last=micro == phase.train.accumulate - 1)
             trainer.update(step)
-            trainer.guard.see(step, terms)
+            trainer.watch.guard.see(step, terms)
             if (step + 1) % phase.train.log_every == 0 or step + 1 == phase.steps:
                 trainer.report(step, lr, terms, student, progress, stream)
             stopping = stop.agreed(step)
@@ -112,7 +109,12 @@ class Trainer:
     """The state of a phase: student, teacher, optimiser. Methods are the lines of the loop above."""
 
     def __init__(
-        self, phase: Phase, encoder: Encoder, bank: ImageBank, accelerator: "Accelerator", metrics: MetricsLog
+        self,
+        phase: Phase,
+        encoder: Encoder,
+        bank: Bank,
+        accelerator: "Accelerator",
+        metrics: MetricsLog,
     ) -> None:
         train, device = phase.train, accelerator.device
         self.phase, self.bank, self.accelerator, self.metrics = phase, bank, accelerator, metrics
@@ -126,9 +128,10 @@ class Trainer:
         adapt(network.encoder, train.freeze_stages, train.lora_rank, train.lora_scale)
         self.teacher = make_teacher(network)
         self.network, self.k = network, k
+        speed_up([network.encoder, self.teacher.encoder, self.initial], train, accelerator.num_processes)
         self.optimizer = build_optimizer(network, train, phase.lr)
         self.student, self.optimizer = accelerator.prepare(network, self.optimizer)
-        self.guard = Guard(device, PATIENCE)
+        self.watch, self.pace = Watch(phase, bank, accelerator), Pace(train.batch * train.accumulate, device)
         set_train_mode(self.student, train.freeze_norm)
         follow_mode(self.teacher, network)
 
@@ -143,6 +146,7 @@ class Trainer:
             start_step=start * self.phase.train.accumulate,
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
+            pin=self.accelerator.device.type == "cuda" and isinstance(self.bank, ImageBank),
         )
 
     def prepare_step(self, step: int) -> None:
@@ -198,17 +202,16 @@ class Trainer:
         self, step: int, lr: float, terms: dict[str, Tensor], student: Outputs, progress: Progress, stream: BatchStream
     ) -> None:
         """The only place where the host waits for the device."""
-        values = {name: float(self.accelerator.reduce(value.detach().float(), "mean")) for name, value in terms.items()}
-        bad = self.guard.check()
+        bad = self.watch.first_bad_step()
         if bad is not None:
             raise explain_non_finite(bad, self.paths_of(bad), self.phase.folder / "non_finite_batch.txt")
-        pooled = student.pooled_ND.detach()
-        watched = {"feature_std": float(feature_std(pooled)), "rank_me": float(rank_me(pooled))}
-        self.metrics.write(phase=self.phase.name, step=step + 1, lr=lr, **values, **watched)
-        self.accelerator.log(
-            {f"{self.phase.name}/{k}": v for k, v in {**values, **watched, "lr": lr}.items()}, step=step
-        )
-        progress.show(values)
+        values = self.watch.report(terms, student)
+        progress.show({name: values[name] for name in terms})
+        if self.phase.train.watches_after(step + 1) or step + 1 == self.phase.steps:
+            values |= self.watch.look(self.network, self.teacher if self.objective.has_teacher else None)
+        values |= {"lr": lr, **self.pace.look(step + 1, stream.waited)}
+        self.metrics.write(phase=self.phase.name, step=step + 1, **values)
+        self.accelerator.log({f"{self.phase.name}/{name}": value for name, value in values.items()}, step=step)
 
     def paths_of(self, step: int) -> list[str]:
         train = self.phase.train

@@ -3,6 +3,7 @@
 import sys
 import time
 
+import torch
 from tqdm import tqdm
 
 LINE_EVERY = 15.0  # seconds between plain lines
@@ -54,3 +55,28 @@ class Progress:
 
     def _wait_share(self) -> float:
         return self.waited / max(1e-9, time.monotonic() - self.began)
+
+
+class Pace:
+    """How fast training is, from one look to the next."""
+
+    def __init__(self, pairs: int, device: torch.device) -> None:
+        """`pairs`: of views in a step, over all processes."""
+        self.pairs, self.device = pairs, device
+        self.seen: tuple[float, int, float] | None = None
+
+    def look(self, step: int, waited: float) -> dict[str, float]:
+        """Pairs a second, share of the time spent waiting for data, peak GPU memory in GiB; {} at the first look.
+
+        Args:
+            step: steps done. waited: seconds spent waiting for data so far.
+        """
+        now, before = (time.perf_counter(), step, waited), self.seen
+        self.seen = now
+        if before is None:
+            return {}
+        seconds, steps, waiting = (new - old for new, old in zip(now, before))
+        pace = {"pairs_per_second": self.pairs * steps / seconds, "data_wait": waiting / seconds}
+        if self.device.type == "cuda":
+            pace["gpu_memory_gb"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+        return pace

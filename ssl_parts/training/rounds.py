@@ -9,6 +9,7 @@ what is there is not done again. So the same command after a kill goes on where 
 
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from ssl_parts.data.bank import ImageBank
+from ssl_parts.data import Bank, ImageBank, place_bank
 from ssl_parts.encoders import Encoder, encoder_hash
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import ObjectiveConfig
@@ -90,6 +91,11 @@ class Run:
         labelled = len(self.bank.dataset.classes) > 1 and bool((self.bank.labels >= 0).all())
         return self.config.run.evaluate and (labelled or len(self.bank.dataset.part_names) > 0)
 
+    @cached_property
+    def training_bank(self) -> Bank:
+        """The images as training reads them: on the GPU where they fit, else the bank itself."""
+        return place_bank(self.bank, self.accelerator.device, self.config.data.on_device)
+
     def say(self, text: str) -> None:
         self.accelerator.print(text, flush=True)
 
@@ -107,6 +113,11 @@ def check_run(run: Run) -> None:
         raise ConfigError("run.control=true compares with PARTICLE's rounds, and train.rounds=0 leaves them out")
     if run.train.batch % run.accelerator.num_processes:
         raise ConfigError(f"train.batch={run.train.batch} does not divide by {run.accelerator.num_processes} processes")
+    if run.train.sync_batchnorm and run.accelerator.num_processes > 1 and run.accelerator.device.type == "cpu":
+        raise ConfigError(
+            "train.sync_batchnorm=true needs GPUs: torch has no synchronised batch norm for CPUs. With several CPU "
+            "processes leave it false, or keep the statistics with train.freeze_norm=true"
+        )
     check_share(run.train.batch // run.accelerator.num_processes, run.config.views)
     if run.config.views.swap_background > 0 and not run.config.parts.has_background:
         raise ConfigError(
@@ -146,7 +157,7 @@ def make_base(run: Run) -> None:
         phase = instance_phase(run, "base", run.base.parent, steps, run.train.base_lr)
         whole = replace(phase.train, freeze_stages=0, lora_rank=0, interpolate=1.0)  # nothing here is worth keeping
         phase = replace(phase, train=whole)
-        train_phase(phase, encoder, run.bank, run.accelerator, run.metrics, run.stop)
+        train_phase(phase, encoder, run.training_bank, run.accelerator, run.metrics, run.stop)
     elif run.accelerator.is_main_process:
         save_tensors(run.base, encoder.state_dict())
     run.stop.check()
@@ -159,7 +170,7 @@ def train_control(run: Run) -> None:
     run.say("Control: instance contrast from the same base, the same number of steps")
     steps = run.train.rounds * steps_of(run.train.epochs, len(run.bank), run.train)
     phase = instance_phase(run, "control", run.control.parent, steps, run.train.lr)
-    train_phase(phase, run.encoder(run.base), run.bank, run.accelerator, run.metrics, run.stop)
+    train_phase(phase, run.encoder(run.base), run.training_bank, run.accelerator, run.metrics, run.stop)
 
 
 def instance_phase(run: Run, name: str, folder: Path, steps: int, lr: float) -> Phase:
@@ -222,7 +233,7 @@ def train_round(run: Run, number: int, start: Path, store: PartStore) -> None:
     seed = phase_seed(run.config.run.seed, f"round {number}")
     objective: ObjectiveConfig = run.config.objective
     phase = Phase(f"round {number}", folder, steps, run.train.lr, seed, objective, run.train, run.config.views, store)
-    train_phase(phase, run.encoder(start), run.bank, run.accelerator, run.metrics, run.stop)
+    train_phase(phase, run.encoder(start), run.training_bank, run.accelerator, run.metrics, run.stop)
 
 
 def phase_seed(seed: int, name: str) -> int:

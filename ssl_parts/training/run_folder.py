@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SPEED_ONLY = {
     "run.resume", "run.threads", "run.trackers", "run.timeout_minutes", "train.keep_checkpoints", "train.keep_every",
-    "train.log_every",
+    "train.watch_every", "data.cache", "data.cache_dir", "data.on_device",
 }  # fmt: skip
 PACKAGES = ("torch", "torchvision", "timm", "lightly", "kornia", "faiss-cpu", "accelerate", "numpy", "scikit-learn")
 

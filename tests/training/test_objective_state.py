@@ -3,7 +3,7 @@
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny_run import overrides
+from tiny_run import logged, overrides
 
 from ssl_parts.config import load_config
 from ssl_parts.data import build_bank
@@ -46,7 +46,7 @@ def train(folder, method, data):
     phase = Phase("phase", folder, 4, 1e-3, 5, config.objective, schedule, config.views, store)
     accelerator = Accelerator(cpu=True)
     train_phase(phase, encoder, bank, accelerator, MetricsLog(folder / "metrics.jsonl"), StopSignal(accelerator))
-    return phase.result.read_bytes(), (folder / "metrics.jsonl").read_bytes()
+    return phase.result.read_bytes(), logged(folder)
 
 
 @pytest.mark.parametrize("method", METHODS)
