@@ -3,7 +3,8 @@
     python benchmarks/kill_resume.py                     # 20 kills of a tiny two-round run: about five minutes
     python benchmarks/kill_resume.py --kills 100 --seed 1
 
-The run trains a base and its control, discovers parts and trains twice, evaluates and exports; a checkpoint is written
+Each start is a process of its own, forked from this one so that libraries need not be read from disk each time. The run
+trains a base and its control, discovers parts and trains twice, evaluates and exports; a checkpoint is written
 after every step. It is killed at random times spread over its life after start-up and started again each time with the
 same command. A run that ends before all kills are done is compared and the next one begun. CPU, fp32, one thread.
 """
@@ -13,14 +14,19 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[1]
+import torch
+
+from ssl_parts.config import load_config
+from ssl_parts.training.pretrain import pretrain
+
 RECIPE = [
     "data.images=48", "data.test_images=40", "data.size=48", "data.species=4", "encoder.width=0.125",
     "train.batch=8", "train.base_epochs=2", "train.epochs=2", "train.rounds=2", "train.checkpoint_every=1",
@@ -37,57 +43,90 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the times")
     given = parser.parse_args()
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         sys.exit(0 if survives(Path(folder), given.kills, random.Random(given.seed)) else 1)
 
 
 def survives(folder: Path, kills: int, times: random.Random) -> bool:
     """Whether every run that was killed ended as the unbroken one did; says where each kill struck."""
-    life = life_of(begin(folder / "unbroken"), None)
-    expected = outcome(folder / "unbroken" / "tiny")
+    unbroken = Life.begin(folder / "unbroken")
+    unbroken.ended()
+    life, expected = unbroken.seconds(), outcome(folder / "unbroken" / "tiny")
     print(f"unbroken: {life:.1f} s after start-up, {len(expected)} things to compare", flush=True)
     struck, lives, equal = [], 0, True
     while len(struck) < kills:
         here, lives = folder / f"life_{lives}", lives + 1
-        while (delay := times.uniform(0, 2 * life / kills) if len(struck) < kills else None) is not None:
-            if life_of(begin(here), delay) < delay:
-                break  # it ended before its time
+        while True:
+            delay = times.uniform(0, 2 * life / kills) if len(struck) < kills else None
+            process = Life.begin(here)
+            if process.ended(delay):
+                break
+            process.kill()
             struck.append(where(here / "tiny", delay))
             print(f"kill {len(struck):3} of {kills}, {delay:.2f} s after start-up: {struck[-1]}", flush=True)
-        else:
-            life_of(begin(here), None)
         found = outcome(here / "tiny")
-        different = [name for name in expected if found.get(name) != expected[name]]
-        equal = equal and not different and found.keys() == expected.keys()
+        different = sorted(name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name))
+        equal = equal and not different
         print(f"life {lives} ended: {'bit-equal' if not different else 'DIFFERENT: ' + ', '.join(different)}")
     print(f"{len(struck)} kills in {lives} lives: {'all bit-equal' if equal else 'NOT EQUAL'}")
     print("struck: " + ", ".join(f"{number} {place}" for place, number in sorted(Counter(struck).items())))
     return equal
 
 
-def begin(folder: Path) -> subprocess.Popen:
-    """A process that has said its first line: imports are done and images drawn."""
-    command = [sys.executable, "-u", str(REPO / "launch/pretrain.py"), *RECIPE, f"run.dir={folder}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
-    with open(folder.with_suffix(".log"), "a") as errors:
-        process = subprocess.Popen(command, cwd=REPO, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
-    if not process.stdout.readline():
-        raise RuntimeError(f"the run did not start: {folder.with_suffix('.log').read_text()[-2000:]}")
-    return process
+@dataclass
+class Life:
+    """A process that runs the recipe; it has said its first line, so images are drawn and the encoder is built."""
+
+    pid: int
+    began: float
+    status: int | None = None
+
+    @classmethod
+    def begin(cls, folder: Path) -> "Life":
+        sys.stdout.flush()
+        hear, say = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            live(folder, say)
+        os.close(say)
+        if not os.fdopen(hear, closefd=False).readline():
+            raise RuntimeError(f"the run did not start: {folder.with_suffix('.log').read_text()[-2000:]}")
+        return cls(pid, time.monotonic())
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def ended(self, within: float | None = None) -> bool:
+        """Whether it came to its end by itself within so many seconds after its first line; None waits."""
+        while within is None or self.seconds() < within:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                if status:
+                    raise RuntimeError(f"the run failed with status {status}")
+                return True
+            time.sleep(0.002)
+        return False
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
 
 
-def life_of(process: subprocess.Popen, delay: float | None) -> float:
-    """Seconds until it ended; SIGKILL after `delay`, None lets it end."""
-    began = time.monotonic()
+def live(folder: Path, say: int) -> None:
+    """The child: output to the pipe, errors to a log, and no way back."""
+    log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(say, 1)
+    os.dup2(log, 2)
+    status = 1
     try:
-        process.communicate(timeout=delay)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return time.monotonic() - began
-    if process.returncode:
-        raise RuntimeError(f"the run failed with code {process.returncode}")
-    return time.monotonic() - began if delay is None else 0.0
+        pretrain(load_config("quickstart", [*RECIPE, f"run.dir={folder}"]))
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def where(run: Path, lived: float) -> str:
@@ -96,16 +135,16 @@ def where(run: Path, lived: float) -> str:
         return "writing a checkpoint"
     if (run / "results.json").exists():
         return "export and report"
-    if (run / "round_001" / "encoder.safetensors").exists():
+    if (run / "control" / "encoder.safetensors").exists():
         return "evaluation"
+    if (run / "round_001" / "encoder.safetensors").exists():
+        return "control"
     for number in (1, 0):
         round_folder = run / f"round_00{number}"
         if (round_folder / "checkpoints").exists():
             return f"training, round {number}"
         if round_folder.exists():
             return f"discovery, round {number}"
-    if (run / "base" / "encoder.safetensors").exists():
-        return "control"
     return "base"
 
 

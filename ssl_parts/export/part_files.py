@@ -74,7 +74,7 @@ def write_parts(found: Discovered, folder: Path) -> None:
 
 
 def _finder(run: Path, wanted: str, store: Path) -> Encoder:
-    for file in [*sorted(run.glob("round_*/encoder.safetensors")), run / "base" / "encoder.safetensors"]:
+    for file in [*sorted(run.glob("round_*/*.safetensors")), run / "base" / "encoder.safetensors"]:
         if file.is_file():
             encoder = open_encoder(file).eval()
             if encoder_hash(encoder) == wanted:

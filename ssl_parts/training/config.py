@@ -18,6 +18,11 @@ class Network(Enum):
     teacher = "teacher"
 
 
+class Schedule(Enum):
+    restarts = "restarts"  # each round warms up and cools down by itself
+    one = "one"  # one warm-up and one cosine over all rounds; heads and optimiser still begin anew in each
+
+
 @dataclass
 class TrainConfig:
     """Keys that are null take the preset's value (PRESETS below); a number given by the user always wins."""
@@ -41,6 +46,10 @@ class TrainConfig:
     ema: float = 0.99  # momentum of the teacher
     ema_end: float | None = None  # where a cosine takes it; null keeps it constant
     keep: Network = Network.student  # which of the two is the result of a phase
+    # --- rounds
+    schedule: Schedule = Schedule.restarts  # of learning rate and teacher momentum over the rounds
+    discover_with: Network | None = None  # which of the two finds the parts of the next round; null: the kept one
+    stop_nmi: float | None = None  # end before a round whose parts agree with the last ones by more than this (NMI)
     # --- do no harm
     layer_decay: float | None = None  # learning rate of each layer towards the input
     freeze_norm: bool | None = None  # batch-norm statistics stay those of the initial encoder
@@ -72,7 +81,7 @@ class TrainConfig:
         for key in ("rounds", "base_epochs"):
             if getattr(self, key) < 0:
                 raise ConfigError(f"train.{key}={getattr(self, key)} must be at least 0")
-        for key in ("warmup_share", "ema", "ema_end", "interpolate", "layer_decay"):
+        for key in ("warmup_share", "ema", "ema_end", "interpolate", "layer_decay", "stop_nmi"):
             value = getattr(self, key)
             if key == "interpolate" and isinstance(value, str):
                 if value != "auto":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_parts.data import Bank, BatchStream, ImageBank, batch_indices, rank_slice
 from ssl_parts.encoders import Encoder
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+OTHER = "discovery.safetensors"  # what finds the next round's parts, where it is not the result
+
+
 @dataclass(frozen=True)
 class Phase:
     """What one phase does; `folder` holds its checkpoints and, once it is finished, encoder.safetensors."""
@@ -47,10 +50,20 @@ class Phase:
     train: TrainConfig
     views: ViewsConfig
     parts: PartStore | None = None
+    earlier_steps: int = 0  # of phases under the same schedule
+    schedule_steps: int | None = None  # of the whole schedule; None: this phase has one of its own
 
     @property
     def result(self) -> Path:
         return self.folder / "encoder.safetensors"
+
+    def lr_at(self, step: int) -> float:
+        steps = self.schedule_steps or self.steps
+        return warmup_cosine(self.earlier_steps + step, steps, self.lr, self.train.lr_end, self.train.warmup_share)
+
+    def momentum_at(self, step: int) -> float:
+        start, end = self.train.ema, self.train.ema if self.train.ema_end is None else self.train.ema_end
+        return cosine(self.earlier_steps + step, self.schedule_steps or self.steps, start, end)
 
 
 def steps_of(epochs: int, images: int, train: TrainConfig) -> int:
@@ -87,7 +100,7 @@ def train_phase(
     shown = Progress(phase.name, start, phase.steps, enabled=accelerator.is_main_process)
     with shown as progress, trainer.stream(start) as stream:
         for step in range(start, phase.steps):
-            lr = warmup_cosine(step, phase.steps, phase.lr, phase.train.lr_end, phase.train.warmup_share)
+            lr = phase.lr_at(step)
             set_lr(trainer.optimizer, lr)
             trainer.prepare_step(step)
             for micro in range(phase.train.accumulate):
@@ -195,8 +208,7 @@ class Trainer:
         self.objective.before_update(self.network, step / self.phase.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        end = train.ema if train.ema_end is None else train.ema_end
-        update_teacher(self.teacher, self.network, cosine(step, self.phase.steps, train.ema, end))
+        update_teacher(self.teacher, self.network, self.phase.momentum_at(step))
 
     def report(
         self, step: int, lr: float, terms: dict[str, Tensor], student: Outputs, progress: Progress, stream: BatchStream
@@ -249,11 +261,14 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def finish(self) -> None:
-        """Put the kept network's weights, mixed with the initial ones where asked, into the encoder and on disk."""
-        kept: nn.Module = self.teacher if self.phase.train.keep is Network.teacher else self.network
-        merge_adapters(kept.encoder)
-        mixed = self.mixed(kept.encoder)
+        """The kept network's encoder, mixed with the initial one where asked, on disk; first the one for discovery."""
+        train, networks = self.phase.train, {Network.student: self.network, Network.teacher: self.teacher}
+        for network in networks.values():
+            merge_adapters(network.encoder)
+        mixed = self.mixed(networks[train.keep].encoder)
         if self.accelerator.is_main_process:
+            if train.discover_with not in (None, train.keep):
+                save_tensors(self.phase.folder / OTHER, networks[train.discover_with].encoder.state_dict())
             save_tensors(self.phase.result, mixed)
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()

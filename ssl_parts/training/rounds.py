@@ -25,9 +25,9 @@ from ssl_parts.parts import PartStore, discover_parts, part_stats, store_nmi
 from ssl_parts.parts.sheet import draw_parts
 from ssl_parts.training.adapt import adapt
 from ssl_parts.training.checkpoint import save_tensors, write_atomic
-from ssl_parts.training.config import TrainConfig
+from ssl_parts.training.config import Schedule, TrainConfig
 from ssl_parts.training.monitor import MetricsLog
-from ssl_parts.training.phase import Phase, steps_of, train_phase
+from ssl_parts.training.phase import OTHER, Phase, steps_of, train_phase
 from ssl_parts.training.progress import Progress
 from ssl_parts.training.stop import StopSignal
 from ssl_parts.views import check_share
@@ -66,9 +66,28 @@ class Run:
 
     @property
     def result(self) -> Path:
-        if self.train.rounds == 0:
-            return self.base
-        return self.round_folder(self.train.rounds - 1) / "encoder.safetensors"
+        return self.start_of(self.rounds_trained)
+
+    def start_of(self, number: int) -> Path:
+        """Weights with which a round begins."""
+        return self.base if number == 0 else self.round_folder(number - 1) / "encoder.safetensors"
+
+    def finder_of(self, number: int) -> Path:
+        """Weights that find a round's parts: those it begins with, unless train.discover_with wants the other ones."""
+        other = self.train.discover_with not in (None, self.train.keep)
+        return self.round_folder(number - 1) / OTHER if number and other else self.start_of(number)
+
+    def settled(self, number: int) -> bool:
+        """Whether the parts of a round, once found, are so much like the last ones that it is not worth training."""
+        found = self.round_folder(number) / "parts.json"
+        if self.train.stop_nmi is None or number == 0 or not found.exists():
+            return False
+        return json.loads(found.read_text())["nmi_before"] > self.train.stop_nmi
+
+    @property
+    def rounds_trained(self) -> int:
+        """All rounds, or those before the first that is settled."""
+        return next((n for n in range(self.train.rounds) if self.settled(n)), self.train.rounds)
 
     def arms(self) -> dict[str, Path]:
         """Encoders that the table compares, in its order."""
@@ -134,15 +153,18 @@ def check_run(run: Run) -> None:
 
 
 def train_rounds(run: Run) -> None:
-    """Base, control and all rounds; each is skipped when its result is on disk."""
+    """Base, all rounds, control; each is skipped when its result is on disk."""
     make_base(run)
-    if run.config.run.control:
-        train_control(run)
     for number in range(run.train.rounds):
         run.stop.check()
-        start = run.base if number == 0 else run.round_folder(number - 1) / "encoder.safetensors"
-        store = discover(run, number, start)
-        train_round(run, number, start, store)
+        store = discover(run, number)
+        if run.settled(number):
+            run.say(f"Parts have settled: those of round {number} are the last ones again (train.stop_nmi)")
+            break
+        train_round(run, number, store)
+    if run.config.run.control:
+        run.stop.check()
+        train_control(run)
 
 
 def make_base(run: Run) -> None:
@@ -168,7 +190,7 @@ def train_control(run: Run) -> None:
     if run.control.exists():
         return
     run.say("Control: instance contrast from the same base, the same number of steps")
-    steps = run.train.rounds * steps_of(run.train.epochs, len(run.bank), run.train)
+    steps = run.rounds_trained * steps_of(run.train.epochs, len(run.bank), run.train)
     phase = instance_phase(run, "control", run.control.parent, steps, run.train.lr)
     train_phase(phase, run.encoder(run.base), run.training_bank, run.accelerator, run.metrics, run.stop)
 
@@ -179,11 +201,11 @@ def instance_phase(run: Run, name: str, folder: Path, steps: int, lr: float) -> 
     return Phase(name, folder, steps, lr, seed, objective, run.train, run.config.views)
 
 
-def discover(run: Run, number: int, start: Path) -> PartStore:
+def discover(run: Run, number: int) -> PartStore:
     """The PartStore of a round, sharded over processes, continued where it was; statistics go to the metrics log."""
     folder, accelerator = run.round_folder(number), run.accelerator
     folder.mkdir(parents=True, exist_ok=True)
-    encoder = run.encoder(start)
+    encoder = run.encoder(run.finder_of(number))
 
     def find() -> PartStore:
         with Progress(f"parts {number}", 0, len(run.bank), "image", accelerator.is_main_process) as progress:
@@ -223,7 +245,7 @@ def store_before(run: Run, number: int) -> PartStore | None:
     return PartStore.open(run.round_folder(number - 1) / "parts") if number else None
 
 
-def train_round(run: Run, number: int, start: Path, store: PartStore) -> None:
+def train_round(run: Run, number: int, store: PartStore) -> None:
     """One round of part-centric learning."""
     folder = run.round_folder(number)
     if (folder / "encoder.safetensors").exists():
@@ -233,7 +255,9 @@ def train_round(run: Run, number: int, start: Path, store: PartStore) -> None:
     seed = phase_seed(run.config.run.seed, f"round {number}")
     objective: ObjectiveConfig = run.config.objective
     phase = Phase(f"round {number}", folder, steps, run.train.lr, seed, objective, run.train, run.config.views, store)
-    train_phase(phase, run.encoder(start), run.training_bank, run.accelerator, run.metrics, run.stop)
+    if run.train.schedule is Schedule.one:
+        phase = replace(phase, earlier_steps=number * steps, schedule_steps=run.train.rounds * steps)
+    train_phase(phase, run.encoder(run.start_of(number)), run.training_bank, run.accelerator, run.metrics, run.stop)
 
 
 def phase_seed(seed: int, name: str) -> int:

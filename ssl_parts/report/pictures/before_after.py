@@ -28,7 +28,7 @@ def draw_rounds(album: Album, looks: Looks) -> None:
     if looks.store.scope == "image":
         section.texts.append("Parts were found in each image by itself: a colour means nothing in another image.")
     run = looks.run
-    stores = [PartStore.open(run.round_folder(number) / "parts") for number in range(run.train.rounds)]
+    stores = [PartStore.open(run.round_folder(number) / "parts") for number in range(run.rounds_trained)]
     rows = spaced(len(run.bank), IMAGES)
     for row, image in zip(rows, run.bank.images(rows), strict=True):
         large = enlarged(image[None], SIDE)[0]

@@ -61,7 +61,7 @@ class Looks:
 def look_at(run: "Run") -> Looks:
     """Open what a finished run needs for its pictures; the test images if there are some, else the training images."""
     gallery = run.bank.subset(spaced(len(run.bank), GALLERY))
-    store = PartStore.open(run.round_folder(run.train.rounds - 1) / "parts")
+    store = PartStore.open(run.round_folder(run.rounds_trained - 1) / "parts")
     try:
         test = build_bank(run.config.data, run.config.data.test_split)
     except SslPartsError:  # an unlabelled folder has no test images, which is no reason to go without pictures

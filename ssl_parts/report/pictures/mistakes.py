@@ -144,12 +144,12 @@ def _draw_failures(album: Album, section: object, looks: Looks, guesses: Guesses
 
 def _with_parts(looks: Looks, rows: np.ndarray, images: Tensor) -> list[Tensor]:
     """The images with parts as the last round's discovery finds them; [] where it cannot (foreground from masks)."""
-    run, last = looks.run, looks.run.train.rounds - 1
-    start = run.base if last == 0 else run.round_folder(last - 1) / "encoder.safetensors"
+    run, last = looks.run, looks.run.rounds_trained - 1
     device = run.accelerator.device
     try:
         bank = looks.queries.subset(rows)
-        found = discover_parts(run.encoder(start), bank, run.config.parts, device=device, fitted=looks.store)
+        encoder = run.encoder(run.finder_of(last))
+        found = discover_parts(encoder, bank, run.config.parts, device=device, fitted=looks.store)
     except PartDiscoveryError:
         return []
     return [overlay(images[i], found[i], found.k, found.background) for i in range(len(rows))]
