@@ -102,7 +102,7 @@ def test_unlabelled_images_without_test_set(tmp_path):
     report_pictures(run)
     sections = {s["anchor"]: s for s in json.loads((run.folder / "pictures" / "index.json").read_text())["sections"]}
     assert sections["confusion"]["gaps"] == ["There are no test images."]
-    assert "training image" in sections["neighbours"]["texts"][0] and "Blue frame" not in str(sections["neighbours"])
+    assert "training image" in sections["neighbours"]["texts"][0] and "Framed" not in str(sections["neighbours"])
 
 
 # ---------------------------------------------------------------- what the pictures rest on
@@ -160,10 +160,8 @@ def test_frames_and_strips_put_tiles_where_they_belong():
     sheet = strip(tiles, 2, gap=4)
     assert sheet.shape == (3, 36, 36)
     assert [int(sheet[0, y, x]) for y, x in ((0, 0), (0, 20), (20, 0), (20, 20))] == [10, 20, 30, 128]
-    whole, dashed = framed(tiles[0], (1, 2, 3), 2), framed(tiles[0], (1, 2, 3), 2, dashed=True)
-    assert whole[:, 0, 5].tolist() == [1, 2, 3] and int(whole[0, 8, 8]) == 10
-    assert dashed[0, 0].tolist() == [1] * 8 + [10] * 6 + [1] * 2  # eight pixels drawn, six left out, the right edge
-    assert dashed[0, :, 0].tolist() == [1] * 8 + [10] * 6 + [1] * 2
+    found = framed(tiles[0], (1, 2, 3), 2)
+    assert found[:, 0, 5].tolist() == [1, 2, 3] and found[0, 8].tolist() == [1] * 2 + [10] * 12 + [1] * 2
 
 
 def test_positions_are_spread_over_the_whole():

@@ -19,13 +19,14 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .
 caption { text-align: left; padding-bottom: .3rem; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 th:first-child, td:first-child { padding-left: 0; } td { white-space: nowrap; }
-td.text, th.text { text-align: left; white-space: normal; }
+td.text, th.text { text-align: left; white-space: normal; min-width: 7rem; }
 tr.ours td { font-weight: 650; }
 td small { display: block; color: var(--soft); font-weight: 400; white-space: nowrap; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 1rem; }
 .grid { margin-top: .8rem; align-items: start; }
 figure { margin: 0; background: var(--card); border-radius: 8px; padding: .75rem; min-width: 0; }
 figure svg { width: 100%; height: auto; display: block; } figure.wide { grid-column: 1 / -1; }
+@media (min-width: 760px) { figure.broad { grid-column: span 2; } }
 figure img { display: block; width: 100%; height: auto; border-radius: 4px; }
 @media (max-width: 700px) { .scroll > img.sheet { width: 1100px; max-width: none; } }
 figcaption { margin-bottom: .4rem; } figcaption b { color: var(--ink); }
@@ -60,7 +61,7 @@ MACROS = """
 {% endmacro %}
 
 {% macro picture(p) %}
-<figure{% if p.wide %} class="wide"{% endif %}>{{ heading(p) }}
+<figure{% if p.wide %} class="wide"{% elif p.width > 560 %} class="broad"{% endif %}>{{ heading(p) }}
 {% if p.uri %}<div class="scroll"><img{% if p.wide %} class="sheet"{% endif %}
  src="{{ p.uri }}" width="{{ p.width }}" height="{{ p.height }}" alt="{{ p.title }}"></div>
 {% else %}{{ gap(p.gap) }}{% endif %}</figure>

@@ -16,7 +16,6 @@ from evaluation.suite import COLUMNS, Banks, evaluate_encoder
 from ssl_parts.data import build_bank
 from ssl_parts.errors import TrainingError
 from ssl_parts.export import export_encoder
-from ssl_parts.export.card import facts_of_run
 from ssl_parts.report import write_report
 from ssl_parts.report.pictures import report_pictures
 from ssl_parts.training.checkpoint import write_atomic
@@ -126,9 +125,7 @@ def finish(run: Run, seconds: float) -> dict:
         "export": str(exported),
     }
     save_results(run.folder / "results.json", results)
-    export_encoder(
-        run.encoder(run.result), exported, to="timm", image_size=run.bank.size, facts=facts_of_run(run.folder)
-    )
+    export_encoder(run.folder, exported, to="timm", image_size=run.bank.size)
     if rows:
         print("\n" + format_table(rows, COLUMNS))
     for warning in warned:

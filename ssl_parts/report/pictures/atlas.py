@@ -51,12 +51,12 @@ def draw_atlas(album: Album, looks: Looks) -> None:
     group_M = parts.id_M if shared else _groups(parts.vectors_MD, store.k - (store.background is not None))
     palette = colours(store.k, store.background)
     counts = np.bincount(group_M)
-    for number in np.argsort(-counts, kind="stable")[:MOST]:
+    for place, number in enumerate(np.argsort(-counts, kind="stable")[:MOST]):
         if counts[number]:
             colour = tuple(int(c) for c in palette[number]) if shared else (128, 128, 128)
             picture = strip([framed(tile, colour) for tile in _patches(looks, parts, group_M == number)], 4)
             seen = len(np.unique(parts.image_M[group_M == number]))
-            name = f"Part {number}" if shared else f"Group {number + 1}"
+            name = f"Part {number}" if shared else f"Group {place + 1}"
             album.add(section, picture, name, f"In {100 * seen / len(rows):.0f} % of {len(rows)} images.")
 
 

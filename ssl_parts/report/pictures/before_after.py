@@ -15,7 +15,8 @@ from ssl_parts.report.pictures.looks import Looks, spaced
 from ssl_parts.views import draw_recipe, make_views
 
 IMAGES, SIDE, NEIGHBOURS = 12, 128, 5
-SAME, OTHER = (47, 134, 209), (224, 120, 47)  # blue whole, orange dashed: told apart in any colour vision
+SMALL = 96  # side of a tile where six stand in a row
+SAME = (47, 134, 209)
 
 
 def draw_rounds(album: Album, looks: Looks) -> None:
@@ -88,7 +89,7 @@ def draw_neighbours(album: Album, looks: Looks, queries: int = 9) -> None:
     if looks.labelled:
         shares = {name: 100 * _same(looks, found).mean() for name, found in near.items()}
         section.texts.append(
-            f"Blue frame: the same class; dashed orange: another. Over {len(looks.queries)} images "
+            f"Framed: of the same class. Over {len(looks.queries)} images "
             f"{shares['before']:.1f} % of the {NEIGHBOURS} neighbours are of the same class before, "
             f"{shares['after']:.1f} % after."
         )
@@ -111,12 +112,12 @@ def _same(looks: Looks, found_Qn: np.ndarray) -> np.ndarray:
 
 
 def _line(looks: Looks, query: int, found_n: np.ndarray) -> list[Tensor]:
-    """The query and its neighbours as tiles of half the usual size."""
-    tiles = enlarged(torch.cat([looks.queries.images([query]), looks.gallery.images(found_n)]), SIDE // 2)
+    """The query and its neighbours as small tiles, those of its class framed."""
+    tiles = enlarged(torch.cat([looks.queries.images([query]), looks.gallery.images(found_n)]), SMALL)
     if not looks.labelled:
         return list(tiles)
     same = looks.gallery.labels[found_n] == looks.queries.labels[query]
-    return [tiles[0], *(framed(t, SAME if s else OTHER, dashed=not s) for t, s in zip(tiles[1:], same, strict=True))]
+    return [tiles[0], *(framed(t, SAME) if s else t for t, s in zip(tiles[1:], same, strict=True))]
 
 
 def _said(looks: Looks, query: int, near: dict[str, np.ndarray]) -> tuple[str, str]:

@@ -108,11 +108,13 @@ def _matrix(looks: Looks, truth: np.ndarray, guess: np.ndarray, pairs: Sequence[
 def _pair_picture(looks: Looks, guesses: dict[str, Guesses], a: int, b: int) -> Tensor:
     """Above: test images of a taken for b. Below: training images of b."""
     wrong = np.flatnonzero((looks.queries.labels == a) & (guesses["after"].label_Q == b))[:4]
-    other = np.flatnonzero(looks.gallery.labels == b)[:4]
+    columns = max(2, len(wrong))
+    other = np.flatnonzero(looks.gallery.labels == b)[:columns]
     lines = [
-        _filled(enlarged(bank.images(rows), SIDE), 4) for bank, rows in ((looks.queries, wrong), (looks.gallery, other))
+        _filled(enlarged(bank.images(rows), SIDE), columns)
+        for bank, rows in ((looks.queries, wrong), (looks.gallery, other))
     ]
-    return strip([tile for line in lines for tile in line], 4)
+    return strip([tile for line in lines for tile in line], columns)
 
 
 def _filled(tiles: Tensor, count: int) -> list[Tensor]:
