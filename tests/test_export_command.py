@@ -15,7 +15,7 @@ from ssl_parts.errors import ConfigError, WeightsError
 from ssl_parts.export import parse, run_export
 
 SCRIPT = Path(__file__).resolve().parents[1] / "launch" / "export.py"
-SETTINGS = "encoder: {name: resnet18, small: true, width: 0.25, last_stage: layer2}\ndata: {name: drawn}\n"
+SETTINGS = "encoder: {name: resnet18, small: true, width: 0.25, last_stage: layer2}\ndata: {name: drawn, size: 72}\n"
 
 
 @pytest.fixture
@@ -54,7 +54,10 @@ def test_one_format_goes_into_out_itself_and_runs_have_a_place_of_their_own(run,
     assert (tmp_path / "one" / "config.json").is_file()
     # Again, over the first: results.json beside it is part of the export.
     run_export(parse([f"source={run}", f"out={tmp_path / 'one'}", "image_size=64", "which=teacher"]))
-    run_export(parse([f"source={run}", "image_size=64", "licence=mit"]))
+    run_export(parse([f"source={run}", "to=timm,onnx", "licence=mit"]))
+    size = json.loads((run / "exports" / "timm" / "config.json").read_text())["pretrained_cfg"]["input_size"]
+    assert size == [3, 72, 72]  # the run's
+    assert "72, 72" in (run / "exports" / "onnx" / "README.md").read_text()
     assert "license: mit" in (run / "exports" / "timm" / "README.md").read_text()
     hashes = [encoder_hash(open_encoder(folder)) for folder in (tmp_path / "one", run / "exports" / "timm")]
     assert hashes == [encoder_hash(open_encoder(run, which)) for which in ("teacher", "student")]

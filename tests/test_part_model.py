@@ -61,7 +61,7 @@ def make_run(folder, config, finder, last):
     for place, encoder in (("base", finder), ("round_000", last)):
         (folder / place).mkdir(parents=True)
         save_file(encoder.state_dict(), folder / place / "encoder.safetensors")
-    (folder / "config.yaml").write_text(yaml.safe_dump({"encoder": SETTINGS, "data": {"name": "drawn"}}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"encoder": SETTINGS, "data": {"name": "drawn", "size": SIZE}}))
     provenance = {"round": 0, "encoder": encoder_hash(finder)}
     return discover_parts(finder, Bank(), config, folder / "round_000" / "parts", provenance=provenance)
 

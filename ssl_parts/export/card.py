@@ -24,6 +24,13 @@ def facts_of_run(run: Path | None) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value}
 
 
+def size_of_run(run: Path | None) -> int | None:
+    """The side of the images that a run looked at (`data.size`); None without a run that says so."""
+    if run is None or not (run / "config.yaml").is_file():
+        return None
+    return OmegaConf.select(OmegaConf.load(run / "config.yaml"), "data.size")
+
+
 def _configured(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}

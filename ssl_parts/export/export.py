@@ -12,10 +12,10 @@ import torch
 
 from ssl_parts.encoders import Encoder, encoder_hash, locate, open_encoder
 from ssl_parts.errors import ConfigError, WeightsError
-from ssl_parts.export.card import facts_of_run, model_card
+from ssl_parts.export.card import facts_of_run, model_card, size_of_run
 from ssl_parts.export.folder import MARK, new_folder
 from ssl_parts.export.onnx_file import check_onnx, write_onnx
-from ssl_parts.export.part_files import Discovered, discovered_parts, write_parts
+from ssl_parts.export.part_files import discovered_parts, write_parts
 from ssl_parts.export.timm_dir import check_timm_dir, write_timm_dir
 from ssl_parts.export.torch_files import check_state_dict, check_torchvision, write_state_dict, write_torchvision
 
@@ -100,7 +100,7 @@ def export_encoder(
     encoder = _prepared(source, which)
     run = None if isinstance(source, Encoder) else locate(Path(source), which).run
     found = discovered_parts(run, encoder) if parts and form.parts else None
-    size = _image_size(encoder, image_size, found)
+    size = _image_size(encoder, image_size or size_of_run(run))
     images_BCHW = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with new_folder(out) as work:
         form.write(encoder, work, size)
@@ -132,9 +132,8 @@ def _prepared(source: Encoder | str | Path, which: str) -> Encoder:
     return encoder
 
 
-def _image_size(encoder: Encoder, image_size: int | None, found: Discovered | None) -> int:
-    discovered = None if found is None else found.meta["provenance"]["image_size"]
-    size = image_size or discovered or encoder.model.pretrained_cfg["input_size"][-1]
+def _image_size(encoder: Encoder, image_size: int | None) -> int:
+    size = image_size or encoder.model.pretrained_cfg["input_size"][-1]
     if encoder.stages[0] != "block0":
         return size
     patch = encoder.strides["block0"]  # a ViT takes multiples of its patch

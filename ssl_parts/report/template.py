@@ -26,7 +26,7 @@ td small { display: block; color: var(--soft); font-weight: 400; white-space: no
 .grid { margin-top: .8rem; align-items: start; }
 figure { margin: 0; background: var(--card); border-radius: 8px; padding: .75rem; min-width: 0; }
 figure svg { width: 100%; height: auto; display: block; } figure.wide { grid-column: 1 / -1; }
-@media (min-width: 760px) { figure.broad { grid-column: span 2; } }
+.grid.broad { grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); }
 figure img { display: block; width: 100%; height: auto; border-radius: 4px; }
 @media (max-width: 700px) { .scroll > img.sheet { width: 1100px; max-width: none; } }
 figcaption { margin-bottom: .4rem; } figcaption b { color: var(--ink); }
@@ -61,7 +61,7 @@ MACROS = """
 {% endmacro %}
 
 {% macro picture(p) %}
-<figure{% if p.wide %} class="wide"{% elif p.width > 560 %} class="broad"{% endif %}>{{ heading(p) }}
+<figure{% if p.wide %} class="wide"{% endif %}>{{ heading(p) }}
 {% if p.uri %}<div class="scroll"><img{% if p.wide %} class="sheet"{% endif %}
  src="{{ p.uri }}" width="{{ p.width }}" height="{{ p.height }}" alt="{{ p.title }}"></div>
 {% else %}{{ gap(p.gap) }}{% endif %}</figure>
@@ -75,7 +75,7 @@ MACROS = """
 <span class="mark">{{ "✓" if f.fine else "!" }}</span>{{ f.text }}</li>{% endfor %}
 </ul>{% endif %}
 {% for t in s.tables %}{{ table(t) }}{% endfor %}
-{% if s.charts or s.pictures %}<div class="grid">
+{% if s.charts or s.pictures %}<div class="grid{% if s.pictures and s.pictures[0].width > 560 %} broad{% endif %}">
 {% for c in s.charts %}<figure>{{ heading(c) }}{{ c.svg | safe }}</figure>{% endfor %}
 {% for p in s.pictures %}{{ picture(p) }}{% endfor %}
 </div>{% endif %}

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ssl_parts.config import Config
 
 SPEED_ONLY = {
-    "run.resume", "run.threads", "run.trackers", "run.timeout_minutes", "train.keep_checkpoints", "train.keep_every",
-    "train.watch_every", "data.cache", "data.cache_dir", "data.on_device",
+    "run.resume", "run.threads", "run.pictures", "run.trackers", "run.timeout_minutes", "train.keep_checkpoints",
+    "train.keep_every", "train.watch_every", "data.cache", "data.cache_dir", "data.on_device",
 }  # fmt: skip
 PACKAGES = ("torch", "torchvision", "timm", "lightly", "kornia", "faiss-cpu", "accelerate", "numpy", "scikit-learn")
 
