@@ -51,7 +51,7 @@ def projected_hypercolumn(
     total_BdSS = None
     for map_BDHW, rows_Dd in zip(ordered, basis_Dd.split([m.shape[1] for m in ordered])):
         map_BDHW = map_BDHW.float()
-        small_BdHW = torch.einsum("bdhw,de->behw", map_BDHW, rows_Dd)
+        small_BdHW = (map_BDHW.flatten(2).mT @ rows_Dd).mT.unflatten(2, map_BDHW.shape[-2:])  # channels last
         part_BdSS = resize(small_BdHW, size)
         if normalize:
             part_BdSS = part_BdSS / resized_norms(map_BDHW, size)
@@ -63,6 +63,7 @@ def resize(map_BDHW: Tensor, size: int) -> Tensor:
     """Bilinear to S x S (corners not aligned); a map of that size comes back untouched."""
     if map_BDHW.shape[-2:] == (size, size):
         return map_BDHW
+    map_BDHW = map_BDHW.contiguous(memory_format=torch.channels_last)  # many times faster on a CPU
     return F.interpolate(map_BDHW, size=(size, size), mode="bilinear", align_corners=False)
 
 
@@ -76,10 +77,8 @@ def resized_norms(map_BDHW: Tensor, size: int) -> Tensor:
         return map_BDHW.norm(dim=1, keepdim=True).clamp_min(EPSILON)
     low_y, high_y, ty = _corners(map_BDHW.shape[-2], size, map_BDHW.device)
     low_x, high_x, tx = _corners(map_BDHW.shape[-1], size, map_BDHW.device)
-    right, down = _roll(map_BDHW, 0, 1), _roll(map_BDHW, 1, 0)
-    own = (map_BDHW * map_BDHW).sum(1)
-    beside, below = (map_BDHW * right).sum(1), (map_BDHW * down).sum(1)
-    falling, rising = (map_BDHW * _roll(map_BDHW, 1, 1)).sum(1), (right * down).sum(1)
+    products = [_neighbours(map_DHW) for map_DHW in map_BDHW]  # one by one: the products of all do not fit a cache
+    own, beside, below, falling, rising = (torch.stack(p) for p in zip(*products))
 
     def at(products: Tensor, y: Tensor, x: Tensor) -> Tensor:
         return products[:, y][:, :, x]
@@ -95,10 +94,25 @@ def resized_norms(map_BDHW: Tensor, size: int) -> Tensor:
     return squared.clamp_min(0).sqrt().clamp_min(EPSILON)[:, None]
 
 
-def _roll(map_BDHW: Tensor, dy: int, dx: int) -> Tensor:
-    """The neighbour dy rows down and dx columns right; the last row and column repeat, as resizing clamps there."""
-    map_BDHW = torch.cat([map_BDHW[:, :, dy:], map_BDHW[:, :, -1:]], 2) if dy else map_BDHW
-    return torch.cat([map_BDHW[..., dx:], map_BDHW[..., -1:]], 3) if dx else map_BDHW
+def _neighbours(map_DHW: Tensor) -> tuple[Tensor, ...]:
+    """Inner products (H,W) of each vector with itself, its right, its lower and its lower right neighbour, and of the
+    right with the lower one. The last row and column are their own neighbours, as resizing clamps there.
+    """
+    own = (map_DHW * map_DHW).sum(0)
+    beside = torch.cat([(map_DHW[..., 1:] * map_DHW[..., :-1]).sum(0), own[:, -1:]], 1)
+    below = torch.cat([(map_DHW[:, 1:] * map_DHW[:, :-1]).sum(0), own[-1:]], 0)
+    crossed = [(map_DHW[:, 1:, 1:] * map_DHW[:, :-1, :-1]).sum(0), (map_DHW[:, :-1, 1:] * map_DHW[:, 1:, :-1]).sum(0)]
+    falling, rising = (torch.cat([torch.cat([c, below[:-1, -1:]], 1), beside[-1:]], 0) for c in crossed)
+    return own, beside, below, falling, rising
+
+
+def bilinear_weights(length: int, size: int, device: torch.device) -> Tensor:
+    """Matrix (S, length) that resizes one axis as `resize` does."""
+    low_S, high_S, weight_S = _corners(length, size, device)
+    rows_S = torch.arange(size, device=device)
+    weights = torch.zeros(size, length, device=device)
+    weights[rows_S, low_S] = 1 - weight_S
+    return weights.index_put_((rows_S, high_S), weight_S, accumulate=True)
 
 
 def _corners(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,20 +15,24 @@ def isometric(map_BDHW: Tensor) -> Tensor:
 
     An upsampled map lives in the span of its n low-resolution vectors, so when n < D (a 7x7x2048 map: 49 against 2048)
     everything that follows and only uses sums and inner products (bilinear upsampling, L2 normalisation, k-means) gives
-    the same result on these coordinates: Gram matrix G = V V^T = Q diag(e) Q^T, coordinates Q sqrt(e). The trailing
-    coordinates of a map of lower rank are zero. A map with n >= D comes back as it is.
+    the same result on these coordinates: Gram matrix G = V V^T = L L^T (Cholesky), coordinates L; where G is not
+    positive definite beyond rounding, G = Q diag(e) Q^T and Q sqrt(e). A map with n >= D comes back as it is.
     """
     B, D, h, w = map_BDHW.shape
     n = h * w
     if n >= D:
         return map_BDHW.float()
-    vectors_BnD = map_BDHW.flatten(2).transpose(1, 2).double()
-    coordinates = [_coordinates(vectors_nD) for vectors_nD in vectors_BnD]  # one by one: no dependence on the batch
+    vectors_BDn = map_BDHW.flatten(2).double()
+    coordinates = [_coordinates(vectors_Dn) for vectors_Dn in vectors_BDn]  # one by one: no dependence on the batch
     return torch.stack(coordinates).transpose(1, 2).reshape(B, n, h, w).float()
 
 
-def _coordinates(vectors_nD: Tensor) -> Tensor:
-    values_n, directions_nn = torch.linalg.eigh(vectors_nD @ vectors_nD.T)
+def _coordinates(vectors_Dn: Tensor) -> Tensor:
+    gram_nn = vectors_Dn.T @ vectors_Dn
+    lower_nn, failed = torch.linalg.cholesky_ex(gram_nn)
+    if not bool(failed) and lower_nn.diagonal().amin() > RANK_TOLERANCE**0.5 * lower_nn.diagonal().amax():
+        return lower_nn
+    values_n, directions_nn = torch.linalg.eigh(gram_nn)
     values_n = torch.where(values_n > RANK_TOLERANCE * values_n[-1], values_n, 0)
     return directions_nn.flip(1) * values_n.flip(0).sqrt()
 

@@ -42,12 +42,13 @@ class PerImage:
     def assign(self, batch: Batch, source: FeatureSource, mask_BN: Tensor | None) -> Tensor:
         """Part ids (B, N), long: 0..k'-1, and -1 outside the mask."""
         config = self.config
-        basis_Dd = None if self.basis_Dd is None else self.basis_Dd.to(source.device)
-        points_BND = append_place(
-            source.appearance(batch, basis_Dd, exact_reduction=config.reduction == "exact"), source.place_weight
-        )
+        if config.reduction == "exact":
+            points = source.points(batch)
+        else:
+            basis_Dd = None if self.basis_Dd is None else self.basis_Dd.to(source.device)
+            points = append_place(source.appearance(batch, basis_Dd), source.place_weight)
         return kmeans(
-            points_BND,
+            points,
             config.k,
             source.seeds(batch.indices),
             config.iterations,

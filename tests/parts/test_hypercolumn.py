@@ -6,6 +6,7 @@ from ssl_parts.errors import ConfigError
 from ssl_parts.parts.hypercolumn import hypercolumn, projected_hypercolumn, resized_norms
 from ssl_parts.parts.isometry import isometric, principal_directions
 from ssl_parts.parts.kmeans import kmeans
+from ssl_parts.parts.points import hypercolumn_points
 
 
 def maps(seed=0):
@@ -82,3 +83,55 @@ def test_bad_arguments():
         hypercolumn({}, 8)
     with pytest.raises(ConfigError, match="size"):
         hypercolumn(maps(), 0)
+
+
+def implied(normalize=True, size=24):
+    place = torch.rand(2, size**2, 2, generator=torch.Generator().manual_seed(4))
+    points = hypercolumn_points(maps(), size, normalize, place)
+    return points, torch.cat([hypercolumn(maps(), size, normalize), place], 2)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_implied_points_are_those_of_the_hypercolumn(normalize):
+    points, wide = implied(normalize)
+    assert {type(block).__name__ for block in points.blocks} == {"DenseBlock", "ResizedBlock"}
+    generator = torch.Generator().manual_seed(5)
+    vectors, weights = torch.randn(2, 5, wide.shape[2], generator=generator), torch.rand(2, 5, 576, generator=generator)
+    scale = float(wide.norm(dim=2).mean())
+    assert torch.allclose(points.norms_BN, wide.square().sum(2), rtol=1e-4)
+    for centred in (False, True):
+        if centred:
+            (points, mean), wide = points.centred(weights[:, 0]), wide - _weighted_mean(wide, weights[:, 0])
+            assert torch.allclose(points.norms_BN, wide.square().sum(2), rtol=1e-3, atol=1e-4 * scale**2)
+            assert mean.shape == (2, 1, wide.shape[2])
+        assert torch.allclose(points.products(vectors), vectors @ wide.mT, atol=1e-4 * scale)
+        assert torch.allclose(points.sums(weights), weights @ wide, atol=1e-3 * scale)
+        chosen = torch.tensor([[0, 40, 575], [23, 24, 300]])
+        assert torch.allclose(points.at(chosen), wide[torch.arange(2)[:, None], chosen], atol=1e-5 * scale)
+    left_out = torch.zeros(2, 576, dtype=torch.bool)
+    left_out[:, 7] = True
+    assert points.without(left_out).norms_BN[:, 7].tolist() == [0, 0]
+
+
+def _weighted_mean(wide, weights):
+    return (weights[:, None] @ wide) / weights.sum(1)[:, None, None]
+
+
+def test_clusters_of_implied_points_are_those_of_wide_ones():
+    points, wide = implied()
+    mask = torch.rand(2, 576, generator=torch.Generator().manual_seed(6)) < 0.7
+    for weights in (None, mask):
+        wanted, found = (kmeans(p, 6, torch.arange(2), 300, 0.0, weights) for p in (wide, points))
+        assert (wanted.ids_BN == found.ids_BN).float().mean() > 0.995
+        assert torch.allclose(wanted.inertia_B, found.inertia_B, rtol=1e-3)
+    alone = torch.cat([kmeans(points.rows(slice(b, b + 1)), 6, b, 300, 0.0).ids_BN for b in range(2)])
+    assert torch.equal(alone, kmeans(points, 6, torch.arange(2), 300, 0.0).ids_BN)
+
+
+def test_implied_points_of_a_map_with_many_more_channels_than_cells():
+    map_BDhw = torch.randn(2, 400, 7, 7, generator=torch.Generator().manual_seed(7))
+    points, wide = hypercolumn_points({"last": map_BDhw}, 24), hypercolumn([map_BDhw], 24)
+    assert points.shape == (2, 576, 49)
+    chosen = torch.tensor([[0, 40, 575], [23, 24, 300]])
+    picked = wide[torch.arange(2)[:, None], chosen]
+    assert torch.allclose(points.products(points.at(chosen)), picked @ wide.mT, atol=1e-5)
