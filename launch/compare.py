@@ -1,7 +1,12 @@
 """The table that says what PARTICLE gained: base, control and result over several seeds, with mean and spread.
 
     python launch/compare.py --seeds 0 1 2
+    python launch/compare.py --arms instance instance_views detcon one_round
     python launch/compare.py run.name=cub data=cub data.root=DIR encoder=mobilenetv2_100 encoder.weights=FILE
+
+Arms: instance (contrast of whole images; the default), instance_views (the same with PARTICLE's exchanged backgrounds),
+simclr, moco, byol, dino, detcon (on Felzenszwalb masks), one_round (PARTICLE without a second discovery). All start
+from the same base and take as many steps as all rounds together, with the same learning rate.
 
 Each seed is a whole run (another base, other batches, other label draws) in runs/NAME/seed_S and is continued where it
 stopped. Writes runs/NAME/results.json and table.md.
@@ -15,7 +20,12 @@ from ssl_parts.training.compare import compare
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument(
+        "--arms", nargs="*", metavar="ARM", help="beside base and PARTICLE; default: those of the recipe"
+    )
 
 
 if __name__ == "__main__":
-    command("quickstart", lambda config, arguments: compare(config, arguments.seeds), __doc__, add_options)
+    command(
+        "quickstart", lambda config, arguments: compare(config, arguments.seeds, arguments.arms), __doc__, add_options
+    )

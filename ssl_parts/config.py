@@ -28,6 +28,7 @@ from ssl_parts.encoders import EncoderConfig
 from ssl_parts.errors import ConfigError, SslPartsError
 from ssl_parts.objectives import ObjectiveConfig
 from ssl_parts.parts import PartsConfig
+from ssl_parts.training.arms import ARMS
 from ssl_parts.training.config import TrainConfig
 from ssl_parts.views import ViewsConfig
 
@@ -54,8 +55,10 @@ class RunConfig:
     seed: int = 0
     resume: Resume = Resume.auto
     precision: Precision = Precision.auto
-    control: bool = False  # also train the control: the same steps of instance contrast from the same base
-    evaluate: bool = True  # evaluate base, control and result where the data set has labels
+    control: bool = False  # also train the arms below: as many steps from the same base with other objectives
+    # instance | instance_views | simclr | moco | byol | dino | detcon | one_round (ssl_parts/training/arms.py)
+    arms: list[str] = field(default_factory=lambda: ["instance"])
+    evaluate: bool = True  # evaluate base, arms and result where the data set has labels
     pictures: bool = True  # draw what the report shows of encoder and images: a minute on a CPU
     threads: int | None = None  # of each process; null: cores / processes on this machine
     timeout_minutes: float = 120.0  # how long processes wait for each other before they give up
@@ -66,6 +69,10 @@ class RunConfig:
             raise ConfigError(
                 f"run.name={self.name!r}: use letters, digits, '_', '-', '.' and '/' for a folder under run.dir"
             )
+        unknown = [name for name in self.arms if name not in ARMS]
+        if unknown or len(set(self.arms)) < len(self.arms):
+            wrong = f"{unknown[0]!r} is not an arm" if unknown else "each arm once"
+            raise ConfigError(f"run.arms={list(self.arms)}: {wrong}; there are {', '.join(ARMS)}")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"run.threads={self.threads} must be at least 1")
         if not 0 < self.timeout_minutes < float("inf"):

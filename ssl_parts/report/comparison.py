@@ -8,7 +8,7 @@ from ssl_parts.report.content import Cell, Chart, Line, Section, Table, plain_ta
 from ssl_parts.report.figures import line_chart
 from ssl_parts.report.images import data_uris
 from ssl_parts.report.recipe import NOT_TOLD, shown
-from ssl_parts.report.run_files import OURS, RunFiles
+from ssl_parts.report.run_files import RunFiles
 from ssl_parts.report.sections import COLUMNS, PICTURE_BYTES, WATCHED, curve_of, picture_of
 
 
@@ -29,7 +29,7 @@ def comparison_table(runs: Sequence[RunFiles]) -> Table:
                 gain = arm != "base" and key in base and key in row["values"]
                 small = f"{100 * (row['values'][key]['mean'] - base[key]['mean']):+.1f}" if gain else ""
                 cells.append(Cell(format_measure(row["values"].get(key)), small))
-            lines.append(Line(cells, ours=arm == OURS))
+            lines.append(Line(cells, ours=arm == run.ours))
     caption = "Percent; mean ± deviation over draws. Below: difference to the base encoder of the same run."
     return Table(["run", "encoder", *(COLUMNS.get(key, key) for key in keys)], lines, caption, text=(0, 1))
 

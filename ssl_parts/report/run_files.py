@@ -30,6 +30,12 @@ class RunFiles:
         return str(self.config.get("run", {}).get("name") or self.results.get("run") or self.folder.name)
 
     @property
+    def ours(self) -> str:
+        """The row of the run's result."""
+        method = self.config.get("objective", {}).get("method", "particle")
+        return OURS if method == "particle" else f"base + {method}"
+
+    @property
     def data_name(self) -> str:
         return str(self.config.get("data", {}).get("name", ""))
 
@@ -104,7 +110,7 @@ def _evaluated_so_far(folder: Path, gaps: list[str]) -> dict[str, dict[str, Any]
     for path in sorted((folder / "evaluation").glob("*.json")):
         row = _read_object(path, gaps)
         if row.get("values"):
-            rows[ARM_OF_FOLDER.get(path.stem, OURS)] = row
+            rows[str(row.get("arm") or ARM_OF_FOLDER.get(path.stem, OURS))] = row
     return rows
 
 

@@ -14,7 +14,7 @@ from ssl_parts.report.health import findings
 from ssl_parts.report.images import data_uris
 from ssl_parts.report.published import PROTOCOL, published_for
 from ssl_parts.report.recipe import differences_from_recipe, shown
-from ssl_parts.report.run_files import OURS, RunFiles
+from ssl_parts.report.run_files import RunFiles
 
 COLUMNS = {"linear": "linear, all labels", "linear_few": "linear, few labels", "part_miou": "part mIoU"}
 WATCHED = {
@@ -65,7 +65,7 @@ def _arm_line(run: RunFiles, name: str, keys: list[str]) -> Line:
         both = key in values and key in base and name != "base"
         small = f"{100 * (values[key]['mean'] - base[key]['mean']):+.1f}" if both else ""
         cells.append(Cell(format_measure(values.get(key)), small))
-    return Line(cells, ours=name == OURS)
+    return Line(cells, ours=name == run.ours)
 
 
 def _measure_chart(run: RunFiles, key: str) -> Chart:
@@ -84,7 +84,7 @@ def _missing_arms(run: RunFiles) -> list[str]:
         gaps.append("The base encoder is not in the table, so gains cannot be shown.")
     if run.config.get("run", {}).get("control") is False:
         gaps.append("No control was trained (run.control=false): part of a gain may come from more training alone.")
-    if OURS not in run.rows:
+    if run.ours not in run.rows:
         gaps.append("The result of the last round is not evaluated yet.")
     return gaps
 

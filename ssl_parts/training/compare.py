@@ -9,32 +9,38 @@ from evaluation.metrics import paired_test
 from evaluation.results import Measure, format_table, save_results
 from evaluation.suite import COLUMNS
 from ssl_parts.errors import ConfigError
+from ssl_parts.report.published import published_for
+from ssl_parts.training.arms import OURS, result_title
 from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.pretrain import pretrain
-from ssl_parts.training.rounds import OURS
 
 if TYPE_CHECKING:
     from ssl_parts.config import Config
 
 
-def compare(config: "Config", seeds: list[int]) -> dict:
-    """Run (or continue) the recipe for each seed with its control, print and write the table over seeds.
+def compare(config: "Config", seeds: list[int], arms: list[str] | None = None) -> dict:
+    """Run (or continue) the recipe for each seed with its arms, print and write the table over seeds.
+
+    Args:
+        arms: names of ARMS beside base and result; None for those of the recipe (run.arms).
 
     Raises:
-        ConfigError: a seed twice, or a recipe that does not evaluate.
+        ConfigError: a seed twice, an unknown arm, or a recipe that does not evaluate.
     """
     if len(set(seeds)) < len(seeds) or not config.run.evaluate:
         raise ConfigError(f"--seeds {seeds}: each seed once, and run.evaluate=true")
     folder = Path(config.run.dir) / config.run.name
+    config = replace(config, run=replace(config.run, arms=config.run.arms if arms is None else arms, control=True))
+    config.run.check()
     runs = {seed: pretrain(of_seed(config, seed)) for seed in seeds}
     runs = {seed: results for seed, results in runs.items() if results}  # other ranks have nothing to say
     if not runs:
         return {}
     rows = over_seeds([results["rows"] for results in runs.values()])
-    differences = differences_to_ours([results["rows"] for results in runs.values()])
-    table = "\n".join(
-        [format_table(rows, COLUMNS), "", f"Mean ± sd over seeds {', '.join(map(str, seeds))}.", *differences]
-    )
+    ours = result_title(config.objective)
+    differences = differences_to_ours([results["rows"] for results in runs.values()], ours)
+    spread = f"Mean ± sd over seeds {', '.join(map(str, seeds))}."
+    table = "\n".join([format_table(rows, COLUMNS), "", spread, *differences, *published_lines(config.data.name)])
     write_atomic(folder / "table.md", table + "\n")
     summary = {
         "seeds": seeds,
@@ -48,7 +54,7 @@ def compare(config: "Config", seeds: list[int]) -> dict:
 
 
 def of_seed(config: "Config", seed: int) -> "Config":
-    run = replace(config.run, name=f"{config.run.name}/seed_{seed}", seed=seed, control=True)
+    run = replace(config.run, name=f"{config.run.name}/seed_{seed}", seed=seed)
     return replace(config, run=run)
 
 
@@ -61,14 +67,21 @@ def over_seeds(tables: list[dict]) -> dict:
     return rows
 
 
-def differences_to_ours(tables: list[dict]) -> list[str]:
+def differences_to_ours(tables: list[dict], ours: str = OURS) -> list[str]:
     """A sentence for each arm and value: PARTICLE minus it, seed by seed, and whether that is more than chance."""
     lines = []
-    for arm in (name for name in tables[0] if name != OURS):
-        for key in tables[0][OURS]["values"]:
-            pairs = [[table[name]["values"][key]["mean"] for table in tables] for name in (OURS, arm)]
-            lines.append(f"{OURS} against {arm}, {COLUMNS.get(key, key)}: {describe_difference(*pairs)}.")
+    for arm in (name for name in tables[0] if name != ours):
+        for key in tables[0][ours]["values"]:
+            pairs = [[table[name]["values"][key]["mean"] for table in tables] for name in (ours, arm)]
+            lines.append(f"{ours} against {arm}, {COLUMNS.get(key, key)}: {describe_difference(*pairs)}.")
     return lines
+
+
+def published_lines(data: str) -> list[str]:
+    """What others report on this data set, with the source; nothing for most sets."""
+    rows = published_for(data)
+    lines = [f"{row.measure}, {row.model}: {row.percent:.1f} ({row.source})" for row in rows]
+    return ["", "Published, with other images, sizes or protocols (see the report):", *lines] if lines else []
 
 
 def describe_difference(ours: list[float], theirs: list[float]) -> str:

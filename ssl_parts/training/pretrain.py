@@ -18,10 +18,11 @@ from ssl_parts.errors import TrainingError
 from ssl_parts.export import export_encoder
 from ssl_parts.report import write_report
 from ssl_parts.report.pictures import report_pictures
+from ssl_parts.training.arms import BASE
 from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.harm import measure_drift, warnings_of
 from ssl_parts.training.monitor import MetricsLog
-from ssl_parts.training.rounds import BASE, OURS, Run, check_run, train_rounds
+from ssl_parts.training.rounds import Run, check_run, train_rounds
 from ssl_parts.training.run_folder import commit, record_run, run_folder
 from ssl_parts.training.stop import Stopped, StopSignal
 
@@ -144,7 +145,7 @@ def look_for_harm(run: Run, rows: dict) -> tuple[dict, list[str]]:
     """Compare the result with a base that was given (one made from scratch is there to be changed)."""
     drift = measure_drift(run.encoder(run.base), run.encoder(run.result), run.bank)
     given = run.config.encoder.weights is not None
-    return drift.as_dict(), warnings_of(drift, rows, BASE, OURS) if given else []
+    return drift.as_dict(), warnings_of(drift, rows, BASE, run.title) if given else []
 
 
 def evaluate_arms(run: Run) -> dict:
@@ -156,6 +157,6 @@ def evaluate_arms(run: Run) -> dict:
             banks = banks or Banks.of(run.config.data, run.bank, run.folder / "cache")
             path.parent.mkdir(exist_ok=True)
             result = evaluate_encoder(run.encoder(weights), banks, run.config.evaluation)
-            write_atomic(path, json.dumps(result, indent=1))
+            write_atomic(path, json.dumps({"arm": name} | result, indent=1))
         rows[name] = json.loads(path.read_text())
     return rows

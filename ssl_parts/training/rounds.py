@@ -1,7 +1,7 @@
-"""The main job as a state machine on disk: base, control, rounds, evaluation, export.
+"""The main job as a state machine on disk: base, arms to compare with, rounds, evaluation, export.
 
     base encoder ──▶ [discover parts ──▶ train] × rounds ──▶ evaluate ──▶ export
-         └────────▶ control: as many steps of instance contrast
+         └────────▶ arms (arms.py): as many steps of instance contrast, DetCon, ...
 
 Each arrow ends with one file written atomically (encoder.safetensors, the PartStore's done map, evaluation/ARM.json);
 what is there is not done again. So the same command after a kill goes on where it was.
@@ -21,9 +21,10 @@ from ssl_parts.data import Bank, ImageBank, place_bank
 from ssl_parts.encoders import Encoder, encoder_hash
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import ObjectiveConfig
-from ssl_parts.parts import PartStore, discover_parts, part_stats, store_nmi
+from ssl_parts.parts import PartsConfig, PartStore, discover_parts, part_stats, store_nmi
 from ssl_parts.parts.sheet import draw_parts
 from ssl_parts.training.adapt import adapt
+from ssl_parts.training.arms import ARMS, BASE, INSTANCE, Arm, Masks, felzenszwalb_parts, result_title
 from ssl_parts.training.checkpoint import save_tensors, write_atomic
 from ssl_parts.training.config import Schedule, TrainConfig
 from ssl_parts.training.monitor import MetricsLog
@@ -34,8 +35,6 @@ from ssl_parts.views import check_share
 
 if TYPE_CHECKING:
     from ssl_parts.config import Config
-
-BASE, CONTROL, OURS = "base", "base + instance contrast", "base + PARTICLE"
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,8 @@ class Run:
     def base(self) -> Path:
         return self.folder / "base" / "encoder.safetensors"
 
-    @property
-    def control(self) -> Path:
-        return self.folder / "control" / "encoder.safetensors"
+    def arm(self, name: str) -> Path:
+        return self.folder / ARMS[name].folder / "encoder.safetensors"
 
     def round_folder(self, number: int) -> Path:
         return self.folder / f"round_{number:03d}"
@@ -91,9 +89,15 @@ class Run:
 
     def arms(self) -> dict[str, Path]:
         """Encoders that the table compares, in its order."""
-        control = {CONTROL: self.control} if self.config.run.control else {}
-        ours = {OURS: self.result} if self.train.rounds else {}
-        return {BASE: self.base, **control, **ours}
+        chosen = self.config.run.arms if self.config.run.control else []
+        beside = {ARMS[name].title: self.arm(name) for name in chosen}
+        ours = {self.title: self.result} if self.train.rounds else {}
+        return {BASE: self.base, **beside, **ours}
+
+    @property
+    def title(self) -> str:
+        """The row of the result."""
+        return result_title(self.config.objective)
 
     def encoder(self, weights: Path | None) -> Encoder:
         """The configured encoder with the weights of a stage of this run; None gives its configured start."""
@@ -143,6 +147,7 @@ def check_run(run: Run) -> None:
             f"views.swap_background={run.config.views.swap_background} needs to know the background, but "
             "parts.foreground.method=none; choose a foreground method or views.swap_background=0"
         )
+    check_arms(run)
     if run.evaluated:
         run.config.data.build(run.config.data.test_split)  # its absence is found now, not after the training
     encoder, parts = run.encoder(None), run.config.parts
@@ -152,8 +157,16 @@ def check_run(run: Run) -> None:
         encoder.eval()(torch.zeros(1, 3, side, side, device=run.accelerator.device))
 
 
+def check_arms(run: Run) -> None:
+    """ConfigError for an arm that cannot be trained with this recipe."""
+    for name in run.config.run.arms if run.config.run.control else []:
+        ARMS[name].objective_of(run.config.objective).check()
+        if name == "one_round" and run.train.rounds == 1:
+            raise ConfigError("run.arms has one_round, but with train.rounds=1 the result is that; raise train.rounds")
+
+
 def train_rounds(run: Run) -> None:
-    """Base, all rounds, control; each is skipped when its result is on disk."""
+    """Base, all rounds, arms; each is skipped when its result is on disk."""
     make_base(run)
     for number in range(run.train.rounds):
         run.stop.check()
@@ -162,9 +175,9 @@ def train_rounds(run: Run) -> None:
             run.say(f"Parts have settled: those of round {number} are the last ones again (train.stop_nmi)")
             break
         train_round(run, number, store)
-    if run.config.run.control:
+    for name in run.config.run.arms if run.config.run.control else []:
         run.stop.check()
-        train_control(run)
+        train_arm(run, name)
 
 
 def make_base(run: Run) -> None:
@@ -185,19 +198,33 @@ def make_base(run: Run) -> None:
     run.stop.check()
 
 
-def train_control(run: Run) -> None:
-    """As many steps from the same base with the same views, schedule and do-no-harm, but without parts."""
-    if run.control.exists():
+def train_arm(run: Run, name: str) -> None:
+    """As many steps as all rounds from the same base, with the same schedule and do-no-harm, but another objective."""
+    arm, path = ARMS[name], run.arm(name)
+    if path.exists():
         return
-    run.say("Control: instance contrast from the same base, the same number of steps")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store = arm_parts(run, arm)
     steps = run.rounds_trained * steps_of(run.train.epochs, len(run.bank), run.train)
-    phase = instance_phase(run, "control", run.control.parent, steps, run.train.lr)
+    run.say(f"{arm.title}: {steps} steps")
+    label = arm.folder.replace("_", " ", 1)
+    seed, objective = phase_seed(run.config.run.seed, label), arm.objective_of(run.config.objective)
+    phase = Phase(label, path.parent, steps, run.train.lr, seed, objective, run.train, run.config.views, store)
     train_phase(phase, run.encoder(run.base), run.training_bank, run.accelerator, run.metrics, run.stop)
 
 
+def arm_parts(run: Run, arm: Arm) -> PartStore | None:
+    """The part ids that an arm's images come with."""
+    if arm.masks is Masks.none:
+        return None
+    if arm.masks is Masks.discovered:
+        return discover(run, 0)
+    config = felzenszwalb_parts(run.config.parts)
+    return run.stop.interruptible(lambda: find_parts(run, arm.folder, None, config, run.folder / arm.folder / "parts"))
+
+
 def instance_phase(run: Run, name: str, folder: Path, steps: int, lr: float) -> Phase:
-    objective = replace(run.config.objective, part_weight=0.0, instance_weight=1.0)
-    seed = phase_seed(run.config.run.seed, name)
+    seed, objective = phase_seed(run.config.run.seed, name), replace(run.config.objective, **INSTANCE)
     return Phase(name, folder, steps, lr, seed, objective, run.train, run.config.views)
 
 
@@ -208,23 +235,39 @@ def discover(run: Run, number: int) -> PartStore:
     encoder = run.encoder(run.finder_of(number))
 
     def find() -> PartStore:
-        with Progress(f"parts {number}", 0, len(run.bank), "image", accelerator.is_main_process) as progress:
-            return discover_parts(
-                encoder,
-                run.bank,
-                run.config.parts,
-                folder / "parts",
-                device=accelerator.device,
-                rank=accelerator.process_index,
-                world_size=accelerator.num_processes,
-                progress=progress.advance,
-                provenance={"round": number, "encoder": encoder_hash(encoder)},
-                previous=store_before(run, number),
-            )
+        made_by = {"round": number, "encoder": encoder_hash(encoder)}
+        before = store_before(run, number)
+        return find_parts(run, f"parts {number}", encoder, run.config.parts, folder / "parts", made_by, before)
 
     store = run.stop.interruptible(find)
     run.stop.interruptible(lambda: accelerator.is_main_process and describe_parts(run, number, store))
     return store
+
+
+def find_parts(
+    run: Run,
+    label: str,
+    encoder: Encoder | None,
+    config: PartsConfig,
+    out: Path,
+    provenance: dict | None = None,
+    previous: PartStore | None = None,
+) -> PartStore:
+    """This process's share of a discovery over the training images."""
+    accelerator = run.accelerator
+    with Progress(label, 0, len(run.bank), "image", accelerator.is_main_process) as progress:
+        return discover_parts(
+            encoder,
+            run.bank,
+            config,
+            out,
+            device=accelerator.device,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            progress=progress.advance,
+            provenance=provenance,
+            previous=previous,
+        )
 
 
 def describe_parts(run: Run, number: int, store: PartStore) -> None:
@@ -250,7 +293,7 @@ def train_round(run: Run, number: int, store: PartStore) -> None:
     folder = run.round_folder(number)
     if (folder / "encoder.safetensors").exists():
         return
-    run.say(f"Round {number}: part contrast on {store.k} ids")
+    run.say(f"Round {number}: {run.config.objective.method} on {store.k} part ids")
     steps = steps_of(run.train.epochs, len(run.bank), run.train)
     seed = phase_seed(run.config.run.seed, f"round {number}")
     objective: ObjectiveConfig = run.config.objective
