@@ -115,7 +115,7 @@ class Life:
 
 def live(folder: Path, say: int) -> None:
     """The child: output to the pipe, errors to a log, and no way back."""
-    log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(say, 1)
     os.dup2(log, 2)
     status = 1

@@ -1,5 +1,8 @@
-"""Is the data what it should be? Counts against the published ones, what is missing, what does not decode.
+"""Is the machine ready, and is the data what it should be? Versions, devices, two processes that talk to each other;
+counts against the published ones, what is missing, what does not decode; where the time of a training step goes.
 
+    python launch/doctor.py --machine                                   # no data is looked at
+    python launch/doctor.py --speed data=cub data.root=DIR encoder=resnet50   # loading, views and step by themselves
     python launch/doctor.py data=cub data.root=DIR
     python launch/doctor.py data=folder data.root=DIR --decode          # decode every image
     python launch/doctor.py data=carparts data.root=DIR --sheet parts.png
@@ -15,9 +18,13 @@ from pathlib import Path
 
 from ssl_parts.config import Config, command
 from ssl_parts.doctor import examine
+from ssl_parts.machine import examine_machine
+from ssl_parts.training.throughput import measure_throughput
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--machine", action="store_true", help="look at the machine only")
+    parser.add_argument("--speed", action="store_true", help="time loading, views and step of training on the data")
     parser.add_argument("--decode", action="store_true", help="decode every image and read its annotations")
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="write a contact sheet of 24 images with annotations"
@@ -29,13 +36,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def act(config: Config, options: argparse.Namespace) -> None:
-    report = examine(config.data, options.decode, options.sheet, options.workers)
-    print(report)
+    machine = examine_machine()
+    print(machine)
+    found = {"machine": asdict(machine), "sound": machine.sound}
+    if not options.machine:
+        report = examine(config.data, options.decode, options.sheet, options.workers)
+        print(report)
+        found = asdict(report) | {"machine": asdict(machine), "sound": report.sound and machine.sound}
+        if options.speed:
+            speed = measure_throughput(config)
+            print(f"Training {config.encoder.name} on it, {config.train.batch} pairs a step\n{speed}")
+            found["speed"] = asdict(speed) | {"bottleneck": speed.bottleneck}
     options.out.mkdir(parents=True, exist_ok=True)
     results = options.out / "results.json"
-    results.write_text(json.dumps(asdict(report) | {"sound": report.sound}, indent=1))
+    results.write_text(json.dumps(found, indent=1))
     print(f"written: {results}" + (f", {options.sheet}" if options.sheet else ""))
-    sys.exit(0 if report.sound else 1)
+    sys.exit(0 if found["sound"] else 1)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,11 @@ class BatchStream(Iterator[tuple[int, Tensor, Tensor]]):
         images = self.bank.images(indices)
         return step, torch.from_numpy(indices), images.pin_memory() if self._pin else images
 
+    def read_now(self) -> tuple[int, Tensor, Tensor]:
+        """The next batch that nobody has begun to read, read by the caller: what loading costs without threads."""
+        self._next_step += 1
+        return self._read(self._next_step - 1)
+
     def close(self) -> None:
         """Stop reading; waits for the batches in work. Safe to call twice."""
         self._closed.set()
