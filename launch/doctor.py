@@ -50,7 +50,8 @@ def act(config: Config, options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     results = options.out / "results.json"
     results.write_text(json.dumps(found, indent=1))
-    print(f"written: {results}" + (f", {options.sheet}" if options.sheet else ""))
+    drawn = f", {options.sheet}" if not options.machine and options.sheet else ""
+    print(f"written: {results}{drawn}")
     sys.exit(0 if found["sound"] else 1)
 
 

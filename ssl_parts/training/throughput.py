@@ -56,9 +56,8 @@ def measure_throughput(config: "Config", steps: int = 5) -> Throughput:
     steps_of(1, len(bank), config.train)
     with TemporaryDirectory() as folder:
         train = config.train.resolved(weights_given=config.encoder.weights is not None)
-        phase = Phase(
-            "doctor", Path(folder), 10**6, train.lr, 0, config.objective, train, config.views, drawn(config, bank)
-        )
+        ids, objective = drawn(config, bank), config.objective
+        phase = Phase("doctor", Path(folder), 10**6, train.lr, 0, objective, train, config.views, ids)
         encoder = config.encoder.build().to(accelerator.device)
         trainer = Trainer(phase, encoder, source, accelerator, MetricsLog(Path(folder) / "none", enabled=False))
         with trainer.stream(0) as stream:
