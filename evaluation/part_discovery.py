@@ -6,7 +6,7 @@ NMI, ARI and keypoint regression need ids that mean the same thing in every imag
 Shapes: N images, K part ids (background not counted), P keypoints, S size of an id map.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy import ndimage
@@ -194,6 +194,8 @@ def judge_parts(
         PartDiscoveryError: a store over other images.
     """
     store.verify()
+    if len(store) == len(images) and not _annotated(images.sample(0)):
+        return PartScores()
     samples = _samples(store, images)
     scores = pixel_scores(store, samples) | foreground_scores(store, samples)
     if samples[0].keypoints is not None and store.scope == "dataset":
@@ -207,7 +209,16 @@ def judge_parts(
 def _samples(store: PartStore, images: ImageBank) -> list[Sample]:
     if len(store) != len(images):
         raise PartDiscoveryError(f"a part store of {len(store)} images cannot be judged on {len(images)} others")
-    return [images.sample(i) for i in range(len(images))]
+    return [_without_pixels(images.sample(i)) for i in range(len(images))]
+
+
+def _annotated(sample: Sample) -> bool:
+    return any(given is not None for given in (sample.box, sample.part_mask, sample.keypoints))
+
+
+def _without_pixels(sample: Sample) -> Sample:
+    """The image keeps its shape and gives its memory back: scores need no pixel, and all samples are held at once."""
+    return replace(sample, image=sample.image.new_zeros(()).expand(sample.image.shape))
 
 
 def _ids(store: PartStore) -> list[np.ndarray]:

@@ -119,6 +119,8 @@ class PartsConfig:
     seed: int = 0  # image i uses a seed made from this one and i
     reduction: str = "exact"  # exact: same distances, fewer channels | pca: to pca_dims, faster | none
     pca_dims: int = 96  # reduction=pca: directions kept, fitted within images on 64 of them
+    pca_share: float = 1.0  # reduction=pca: fewer directions where they keep this share of the variance
+    polish: int = 0  # reduction=pca: more of Lloyd's iterations afterwards, in the full space
     min_component: int = 0  # islands of fewer grid cells take the id around them; 0: left alone
     crf: CrfConfig = field(default_factory=CrfConfig)
     foreground: ForegroundConfig = field(default_factory=ForegroundConfig)
@@ -134,7 +136,9 @@ class PartsConfig:
         _one_of("parts.reduction", self.reduction, REDUCTIONS)
         _one_of("parts.facet", self.facet, FACETS)
         _at_least("parts", self, group=0, stride=0, position=0, size=2, k=1, iterations=1, tolerance=0)
-        _at_least("parts", self, pca_dims=1, min_component=0, batch=1)
+        _at_least("parts", self, pca_dims=1, polish=0, min_component=0, batch=1)
+        if not 0 < self.pca_share <= 1:
+            raise ConfigError(f"parts.pca_share={self.pca_share} is a share of the variance, above 0 and up to 1")
         self.foreground.check()
         self.dataset.check()
         self.superpixels.check()

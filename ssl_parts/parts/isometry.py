@@ -37,8 +37,10 @@ def _coordinates(vectors_Dn: Tensor) -> Tensor:
     return directions_nn.flip(1) * values_n.flip(0).sqrt()
 
 
-def principal_directions(points_MND: Tensor, dims: int) -> tuple[Tensor, float]:
+def principal_directions(points_MND: Tensor, dims: int, enough: float = 1.0) -> tuple[Tensor, float]:
     """The `dims` directions (D, d) that keep most of the variance *within* images, and the share they keep.
+
+    Fewer directions where they keep the share `enough`.
 
     k-means of one image sees differences inside that image only, so each image's mean is taken off before the
     covariances of the M images are added up. Beyond exact: distances shrink by what the other directions held.
@@ -46,6 +48,7 @@ def principal_directions(points_MND: Tensor, dims: int) -> tuple[Tensor, float]:
     centred_MND = points_MND.double() - points_MND.double().mean(1, keepdim=True)
     covariance_DD = sum(image_ND.T @ image_ND for image_ND in centred_MND)
     values_D, directions_DD = torch.linalg.eigh(covariance_DD)
-    dims = min(dims, len(values_D))
+    shares_D = values_D.flip(0).cumsum(0) / values_D.sum().clamp_min(1e-300)
+    dims = min(dims, len(values_D), 1 + int((shares_D < enough).sum()))
     share = float(values_D[-dims:].sum() / values_D.sum().clamp_min(1e-300))
     return directions_DD[:, -dims:].flip(1).float().contiguous(), share

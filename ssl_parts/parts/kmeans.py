@@ -6,7 +6,7 @@ an image gets depends on its points and its seed alone: not on its batch, the nu
 Shapes: B images, N points, D channels, K clusters, T trials of k-means++. Points are `Points`: wide or implied.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,21 +71,58 @@ def kmeans(
         weights_BN = points.norms_BN.new_ones(B, N) if weights_BN is None else weights_BN.to(points.norms_BN)
         _check(points, weights_BN, k, names)
         seeds_B = torch.as_tensor(seed, dtype=torch.long).cpu().expand(B)
-        kind = points.device.type if points.device.type in CHUNK_VALUES else "cuda"
-        size = max(1, min(CHUNK_IMAGES[kind], CHUNK_VALUES[kind] // max(1, points.values(k))))
-        chunks = [
-            _cluster_chunk(
-                points.rows(slice(at, at + size)),
-                weights_BN[at : at + size],
-                seeds_B[at : at + size],
-                size,
-                k,
-                iterations,
-                tolerance,
-            )
-            for at in range(0, B, size)
-        ]
-    return Clusters(*(torch.cat(parts) for parts in zip(*chunks)))
+
+        def cluster(points: Points, weights_BN: Tensor, seeds_B: Tensor) -> tuple[Tensor, ...]:
+            points, mean_B1D = points.centred(weights_BN)
+            draws_BKT = uniforms(seeds_B, k * trials(k)).view(len(seeds_B), k, -1).to(points.device)
+            centroids_BKD = _plus_plus(points, weights_BN, draws_BKT)
+            return _finish(points, mean_B1D, weights_BN, centroids_BKD, iterations, tolerance)
+
+        return Clusters(*_in_chunks(cluster, points, k, weights_BN, seeds_B))
+
+
+def polish(points: Points, ids_BN: Tensor, k: int, iterations: int, weights_BN: Tensor | None = None) -> Clusters:
+    """Some more of Lloyd's iterations, from ids that were found otherwise: in fewer dimensions, for one.
+
+    Args:
+        ids_BN: long, below k; anything where the weight is 0. The others are those of `kmeans`.
+    """
+    with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
+        weights_BN = torch.ones_like(points.norms_BN) if weights_BN is None else weights_BN.to(points.norms_BN)
+
+        def cluster(points: Points, weights_BN: Tensor, ids_BN: Tensor) -> tuple[Tensor, ...]:
+            points, mean_B1D = points.centred(weights_BN)
+            nowhere_BKD = torch.zeros_like(mean_B1D).expand(-1, k, -1)
+            centroids_BKD, _ = _means(points, _onehot(ids_BN, weights_BN, k), nowhere_BKD)
+            return _finish(points, mean_B1D, weights_BN, centroids_BKD, iterations, 0.0)
+
+        return Clusters(*_in_chunks(cluster, points, k, weights_BN, ids_BN.clamp_min(0)))
+
+
+def _in_chunks(
+    cluster: Callable[..., tuple[Tensor, ...]], points: Points, k: int, weights_BN: Tensor, given: Tensor
+) -> list[Tensor]:
+    """The fields of `Clusters`, computed on chunks of one size; the last one is filled up."""
+    kind = points.device.type if points.device.type in CHUNK_VALUES else "cuda"
+    size = max(1, min(CHUNK_IMAGES[kind], CHUNK_VALUES[kind] // max(1, points.values(k))))
+    found = []
+    for at in range(0, len(weights_BN), size):
+        rows_B = torch.arange(at, at + size).clamp_max(len(weights_BN) - 1)
+        chunk, weights = points.rows(rows_B.to(points.device)), weights_BN[rows_B]
+        if not bool(weights.all()):
+            chunk = chunk.without(weights == 0)
+        found.append([x[: len(weights_BN) - at] for x in cluster(chunk, weights, given[rows_B])])
+    return [torch.cat(parts) for parts in zip(*found)]
+
+
+def _finish(
+    points: Points, mean_B1D: Tensor, weights_BN: Tensor, centroids_BKD: Tensor, iterations: int, tolerance: float
+) -> tuple[Tensor, ...]:
+    """The fields of `Clusters` from these centroids on."""
+    centroids_BKD, iterations_B = _lloyd(points, weights_BN, centroids_BKD, iterations, tolerance)
+    ids_BN, centroids_BKD, near_BN = _last_assignment(points, weights_BN, centroids_BKD)
+    ids_BN, centroids_BKD, k_B = _compact(ids_BN, weights_BN, centroids_BKD + mean_B1D)
+    return ids_BN, centroids_BKD, (near_BN.double() * weights_BN).sum(1), iterations_B, k_B
 
 
 def uniforms(seeds_B: Tensor, count: int) -> Tensor:
@@ -120,26 +157,6 @@ def _check(points: Points, weights_BN: Tensor, k: int, names: Sequence[str] | No
             f"parts.k={k} but {name(b)} has {int(counts_B[b])} points to cluster; "
             "lower parts.k, raise parts.size or loosen parts.foreground"
         )
-
-
-def _cluster_chunk(
-    points: Points, weights_BN: Tensor, seeds_B: Tensor, size: int, k: int, iterations: int, tolerance: float
-) -> tuple[Tensor, ...]:
-    """The fields of `Clusters` for one chunk, computed on `size` images whatever the number given."""
-    given = len(weights_BN)
-    if given < size:
-        rows = torch.arange(size).clamp_max(given - 1)
-        points, weights_BN, seeds_B = points.rows(rows), weights_BN[rows], seeds_B[rows]
-    if not bool(weights_BN.all()):
-        points = points.without(weights_BN == 0)
-    points, mean_B1D = points.centred(weights_BN)
-    draws_BKT = uniforms(seeds_B, k * trials(k)).view(size, k, -1).to(points.device)
-    centroids_BKD = _plus_plus(points, weights_BN, draws_BKT)
-    centroids_BKD, iterations_B = _lloyd(points, weights_BN, centroids_BKD, iterations, tolerance)
-    ids_BN, centroids_BKD, near_BN = _last_assignment(points, weights_BN, centroids_BKD)
-    ids_BN, centroids_BKD, k_B = _compact(ids_BN, weights_BN, centroids_BKD + mean_B1D)
-    inertia_B = (near_BN.double() * weights_BN).sum(1)
-    return tuple(x[:given] for x in (ids_BN, centroids_BKD, inertia_B, iterations_B, k_B))
 
 
 def trials(k: int) -> int:

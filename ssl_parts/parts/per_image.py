@@ -9,7 +9,7 @@ from torch import Tensor
 from ssl_parts.parts.config import PartsConfig
 from ssl_parts.parts.features import Batch, FeatureSource, append_place, sampled_cells
 from ssl_parts.parts.isometry import principal_directions
-from ssl_parts.parts.kmeans import kmeans
+from ssl_parts.parts.kmeans import kmeans, polish
 
 BASIS_IMAGES, BASIS_POINTS, SALT = 64, 512, 2
 
@@ -33,7 +33,7 @@ class PerImage:
             cells_BM = sampled_cells(source.seeds(batch.indices), points_BND.shape[1], BASIS_POINTS)
             rows_B1 = torch.arange(len(points_BND))[:, None]
             points.append(points_BND[rows_B1, cells_BM.to(points_BND.device)][: batch.count].cpu())
-        basis_Dd, share = principal_directions(torch.cat(points), self.config.pca_dims)
+        basis_Dd, share = principal_directions(torch.cat(points), self.config.pca_dims, self.config.pca_share)
         return {"basis_Dd": basis_Dd, "share": torch.tensor(share)}
 
     def load(self, state: dict) -> None:
@@ -47,7 +47,7 @@ class PerImage:
         else:
             basis_Dd = None if self.basis_Dd is None else self.basis_Dd.to(source.device)
             points = append_place(source.appearance(batch, basis_Dd), source.place_weight)
-        return kmeans(
+        found = kmeans(
             points,
             config.k,
             source.seeds(batch.indices),
@@ -55,4 +55,7 @@ class PerImage:
             config.tolerance,
             weights_BN=mask_BN,
             names=batch.names,
-        ).ids_BN
+        )
+        if config.reduction == "pca" and config.polish > 0:
+            found = polish(source.points(batch), found.ids_BN, config.k, config.polish, mask_BN)
+        return found.ids_BN

@@ -153,3 +153,15 @@ def test_judge_gives_what_the_annotations_allow():
     assert judge_parts(make_store(other, 4), bare).as_dict() == {}
     with pytest.raises(PartDiscoveryError, match="5 images"):
         judge_parts(make_store(other, 4), Bank(samples[:3]))
+
+
+def test_images_without_annotations_are_not_read():
+    class Unannotated(Bank):
+        read = 0
+
+        def sample(self, i):
+            self.read += 1
+            return make_sample(box=None)
+
+    bank = Unannotated([None] * 50)
+    assert judge_parts(make_store(torch.zeros(50, 4, 4), 2), bank).as_dict() == {} and bank.read == 1

@@ -19,7 +19,7 @@ from ssl_parts.parts.features import point_stages
 CONFIG = PartsConfig(k=3, size=16)
 METHODS = {
     "per_image": CONFIG,
-    "pca": replace(CONFIG, reduction="pca", pca_dims=8, stages=["middle", "coarse"]),
+    "pca": replace(CONFIG, reduction="pca", pca_dims=8, polish=2, stages=["middle", "coarse"]),
     "dataset": replace(CONFIG, method="dataset"),
     "place": replace(CONFIG, method="dataset", position=0.5, dataset=DatasetClusteringConfig(spherical=False)),
 }

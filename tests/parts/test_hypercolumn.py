@@ -76,6 +76,8 @@ def test_principal_directions_are_those_of_the_variance_within_images():
     basis, share = principal_directions(points, 2)
     assert torch.allclose(basis.abs(), torch.eye(5)[:, :2], atol=0.05)
     assert share == pytest.approx(34 / 35.02, abs=0.01)
+    assert principal_directions(points, 5, enough=0.9)[0].shape == (5, 2)  # 25 / 35.02 are not enough, 34 are
+    assert principal_directions(points, 5)[0].shape == (5, 5)
 
 
 def test_bad_arguments():

@@ -5,7 +5,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from ssl_parts.errors import PartDiscoveryError
-from ssl_parts.parts.kmeans import kmeans, uniforms
+from ssl_parts.parts.kmeans import kmeans, polish, uniforms
+from ssl_parts.parts.points import dense_points
 
 
 def blobs(images=6, points=300, channels=12, centres=9, spread=0.3, seed=0):
@@ -142,3 +143,19 @@ def test_uniforms_are_uniform_and_independent_of_the_company():
     assert abs(np.corrcoef(draws[:-1].flatten(), draws[1:].flatten())[0, 1]) < 0.03
     assert abs(np.corrcoef(draws[:, :-1].flatten(), draws[:, 1:].flatten())[0, 1]) < 0.03
     assert torch.equal(uniforms(torch.tensor([17]), 40)[0], draws[17])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_polishing_is_lloyd_in_the_full_space(masked):
+    points = blobs(images=5, channels=20)
+    mask = torch.rand(5, 300, generator=torch.Generator().manual_seed(0)) < 0.8 if masked else torch.ones(5, 300) > 0
+    rough = kmeans(points[..., :2], 7, weights_BN=mask)
+    found = polish(dense_points(points), rough.ids_BN, 7, 3, mask)
+    for b in range(5):
+        own, ids = points[b, mask[b]], rough.ids_BN[b, mask[b]]
+        start = torch.stack([own[ids == i].mean(0) for i in range(7)])
+        theirs = KMeans(7, init=start.numpy(), n_init=1, max_iter=3, tol=0).fit(own.numpy())
+        assert adjusted_rand_score(theirs.labels_, found.ids_BN[b, mask[b]]) == 1.0
+        assert found.inertia_B[b].item() == pytest.approx(theirs.inertia_, rel=1e-4)
+    one = polish(dense_points(points[3:4]), rough.ids_BN[3:4], 7, 3, mask[3:4])
+    assert torch.equal(one.ids_BN, found.ids_BN[3:4])
