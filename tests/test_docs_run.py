@@ -100,6 +100,7 @@ def test_every_block_that_starts_something_is_marked():
         assert not started or block.mark is not None, f"{block.page} has a block without a mark:\n{block.text}"
 
 
+@pytest.mark.slow
 def test_readme_runs_and_every_project_gets_the_same_features(place, monkeypatch):
     left = run_page("README.md", place, monkeypatch)
     encoder = open_encoder("runs/quickstart").eval()
@@ -115,6 +116,7 @@ def test_readme_runs_and_every_project_gets_the_same_features(place, monkeypatch
     assert (place / "runs/quickstart/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_docs_run(place, monkeypatch):
     """The tutorial first: what it trains, other pages look at."""
     pages = dict.fromkeys(block.page for block in BLOCKS if block.page != "README.md")

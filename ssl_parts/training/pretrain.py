@@ -130,7 +130,7 @@ def finish(run: Run, seconds: float) -> dict:
     if rows:
         print("\n" + format_table(rows, COLUMNS))
     for warning in warned:
-        print(f"\nHARM: {warning}. See train.preset, train.anchor and train.interpolate in the README.")
+        print(f"\nHARM: {warning}. See docs/encoder_and_k.md: train.preset, train.anchor, train.interpolate.")
     print(f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)")
     if run.train.rounds:
         print(f"Parts:   {run.folder}/round_*/parts.png")
