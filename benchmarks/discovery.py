@@ -33,9 +33,10 @@ from ssl_parts.encoders import Encoder, build_encoder
 from ssl_parts.parts import ForegroundConfig, PartsConfig, discover_parts, hypercolumn, kmeans, part_stats
 from ssl_parts.parts.hypercolumn import projected_hypercolumn
 from ssl_parts.parts.isometry import principal_directions
+from ssl_parts.parts.kmeans import Clusters, polish
 from ssl_parts.parts.points import hypercolumn_points
 
-SIZE, CELLS = 64, 512
+SIZE, CELLS, POLISH = 64, 512, 3
 INPUT = {"mobilenetv2_100": {"mean": [0.5] * 3, "std": [0.5] * 3, "pad_type": "same"}}
 HYPERCOLUMN = {"resnet50": ["stem", "layer1", "layer2", "layer3"]}  # METHODS 1.2; other encoders: all maps
 BARS = {"last map": (40, 10, 0.1), "hypercolumn": (10, 4, 0.5)}  # x scikit-learn, x faiss, percent of inertia
@@ -83,12 +84,37 @@ def against_others(encoder: Encoder, bank: ImageBank, given: argparse.Namespace)
     learn, test = ({stage: m[part] for stage, m in maps.items()} for part in
                    (slice(given.basis), slice(given.basis, None)))  # fmt: skip
     last = {encoder.last_stage: test[encoder.last_stage]}
-    compare("last map", "exact", last, lambda some: hypercolumn_points(some, SIZE), given)
+
+    def exact(some: dict[str, Tensor], seeds_B: Tensor) -> Clusters:
+        return kmeans(hypercolumn_points(some, SIZE), given.k, seeds_B, given.iterations, tolerance=0)
+
+    def reduced(some: dict[str, Tensor], seeds_B: Tensor) -> Clusters:
+        return kmeans(projected_hypercolumn(some, SIZE, basis_Dd), given.k, seeds_B, given.iterations, tolerance=0)
+
+    def polished(some: dict[str, Tensor], seeds_B: Tensor) -> Clusters:
+        return polish(hypercolumn_points(some, SIZE), reduced(some, seeds_B).ids_BN, given.k, POLISH)
+
+    compare("last map", "exact", last, exact, given)
+    same_start(last, given)
     basis_Dd, share = shared_basis({stage: learn[stage] for stage in stages})
     several = {stage: test[stage] for stage in stages}
-    compare("hypercolumn", "exact", several, lambda some: hypercolumn_points(some, SIZE), given)
+    compare("hypercolumn", "exact", several, exact, given)
     kept = f"pca, {basis_Dd.shape[1]} directions with {100 * share:.1f} % of the variance"
-    compare("hypercolumn", kept, several, lambda some: projected_hypercolumn(some, SIZE, basis_Dd), given)
+    compare("hypercolumn", kept, several, reduced, given)
+    compare("hypercolumn", f"{kept}, then {POLISH} iterations in the full space", several, polished, given)
+
+
+def same_start(maps: dict[str, Tensor], given: argparse.Namespace) -> None:
+    """scikit-learn from one seed on the points and on their isometric coordinates: the reduction alone."""
+    wide_BND, narrow_BND = hypercolumn(maps, SIZE), hypercolumn(maps, SIZE, exact_reduction=True)
+    inertia = []
+    for i, points_ND in enumerate(wide_BND):
+        found = [sklearn_ids(p.numpy(), given, i)[0] for p in (points_ND, narrow_BND[i])]
+        inertia.append([inertia_of(points_ND, torch.from_numpy(ids_N)) for ids_N in found])
+    wide, narrow = np.mean(inertia, 0)
+    print(
+        f"  scikit-learn on {narrow_BND.shape[2]} coordinates, same seeds: inertia {100 * (narrow / wide - 1):+.4f} %"
+    )
 
 
 def shared_basis(maps: dict[str, Tensor]) -> tuple[Tensor, float]:
@@ -98,24 +124,18 @@ def shared_basis(maps: dict[str, Tensor]) -> tuple[Tensor, float]:
     return principal_directions(torch.stack(some), PartsConfig().pca_dims)
 
 
-def compare(name: str, reduction: str, maps: dict[str, Tensor], reduce: Callable, given: argparse.Namespace) -> None:
+def compare(name: str, reduction: str, maps: dict[str, Tensor], ours: Callable, given: argparse.Namespace) -> None:
     """Time and inertia of the three on the same images, in turns."""
     images = len(next(iter(maps.values())))
     seconds, inertia, rounds = ({side: [] for side in ("ours", "scikit-learn", "faiss")} for _ in range(3))
 
-    def ours(some: dict[str, Tensor], at: int) -> tuple[Tensor, Tensor]:
-        found = kmeans(
-            reduce(some), given.k, torch.arange(at, at + len(next(iter(some.values())))), given.iterations, 0
-        )
-        return found.ids_BN, found.iterations_B
-
     for at in range(0, images, 8):
         some = {stage: m[at : at + 8] for stage, m in maps.items()}
         points_BND = hypercolumn(some, SIZE)
-        (ids_BN, iterations_B), spent = clocked(ours, some, at)
-        seconds["ours"].append(spent / len(ids_BN))
-        rounds["ours"] += iterations_B.tolist()
-        inertia["ours"] += [inertia_of(points, ids) for points, ids in zip(points_BND, ids_BN)]
+        found, spent = clocked(ours, some, torch.arange(at, at + len(points_BND)))
+        seconds["ours"].append(spent / len(points_BND))
+        rounds["ours"] += found.iterations_B.tolist()
+        inertia["ours"] += [inertia_of(points, ids) for points, ids in zip(points_BND, found.ids_BN)]
         for i, points_ND in enumerate(points_BND):
             for side, cluster in (("scikit-learn", sklearn_ids), ("faiss", faiss_ids)):
                 (ids_N, iterations), spent = clocked(cluster, points_ND.numpy(), given, at + i)
