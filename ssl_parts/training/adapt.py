@@ -101,7 +101,13 @@ def takes_adapter(module: nn.Module, rank: int) -> bool:
 
 
 def merge_adapters(encoder: Encoder) -> None:
-    """Put what the adapters learnt into the weights and remove them; without adapters nothing happens."""
+    """Put what the adapters learnt into the weights and remove them; without adapters nothing happens.
+
+    By hand: `parametrize.remove_parametrizations` also takes the weight away from copies, as the teacher is one.
+    """
     for module in list(encoder.modules()):
         if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+            weight = module.weight.detach().clone()
+            del module.parametrizations
+            module.__class__ = module.__class__.__bases__[0]
+            module.weight = nn.Parameter(weight)

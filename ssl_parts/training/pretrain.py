@@ -126,7 +126,7 @@ def finish(run: Run, seconds: float) -> dict:
         "export": str(exported),
     }
     save_results(run.folder / "results.json", results)
-    export_encoder(run.folder, exported, to="timm", image_size=run.bank.size)
+    export_encoder(run.folder if run.train.rounds else run.base, exported, to="timm", image_size=run.bank.size)
     if rows:
         print("\n" + format_table(rows, COLUMNS))
     for warning in warned:
