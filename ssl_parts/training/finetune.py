@@ -31,6 +31,7 @@ from ssl_parts.training.pretrain import start
 from ssl_parts.training.progress import Progress
 from ssl_parts.training.run_folder import commit, record_run, run_folder
 from ssl_parts.training.schedules import warmup_cosine
+from ssl_parts.training.stop import Stopped, StopSignal
 from ssl_parts.training.teacher import make_teacher, update_teacher
 
 SCRATCH, PRETRAINED = 1.0, 0.1  # learning rate of the encoder as a share of the head's
@@ -42,25 +43,31 @@ def finetune(config: FinetuneConfig) -> dict:
     Raises:
         ConfigError, DataError, WeightsError: before training and before any file.
         TrainingError: a run that cannot go on; its checkpoints stay.
+        Stopped: SIGTERM or SIGUSR1; the process ends with the exit code stop.REQUEUE, the same command goes on.
     """
     accelerator = start(config)
     accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)  # stages of training
     folder = run_folder(config)
     if (folder / "results.json").exists():
         return load_results(folder / "results.json")
-    began = time.monotonic()
-    trainer = Finetuner(config, folder, accelerator)
-    if accelerator.is_main_process:
-        record_run(folder, config)
-    accelerator.wait_for_everyone()
-    if config.run.trackers:
-        accelerator.init_trackers("finetune")
-    trainer.train()
-    results = finish(trainer, time.monotonic() - began) if accelerator.is_main_process else {}
-    accelerator.wait_for_everyone()
+    with StopSignal(accelerator) as stop:
+        results = run_all(Finetuner(config, folder, accelerator), stop)
     accelerator.end_training()
     accelerator.free_memory()
     return results
+
+
+def run_all(trainer: "Finetuner", stop: StopSignal) -> dict:
+    """Train and evaluate; a signal stops it where nothing is lost."""
+    began, config, accelerator = time.monotonic(), trainer.config, trainer.accelerator
+    if accelerator.is_main_process:
+        record_run(trainer.folder, config)
+    accelerator.wait_for_everyone()
+    if config.run.trackers:
+        accelerator.init_trackers("finetune")
+    trainer.train(stop)
+    main = accelerator.is_main_process
+    return stop.interruptible(lambda: finish(trainer, time.monotonic() - began) if main else {})
 
 
 class Step(nn.Module):
@@ -102,8 +109,8 @@ class Finetuner:
         """The weights that are evaluated, but for a selection."""
         return self.head if self.average is None else self.average
 
-    def train(self) -> None:
-        """Train to the last step from the newest checkpoint."""
+    def train(self, stop: StopSignal) -> None:
+        """Train to the last step from the newest checkpoint; Stopped after a checkpoint where a signal asked for it."""
         train, begun = self.config.train, self.restore()
         with self.stream(begun) as stream, self.progress(begun) as progress:
             for step in range(begun, self.steps):
@@ -117,8 +124,11 @@ class Finetuner:
                     self.report(step, lr, terms, progress)
                 if train.select is Select.validation and (step + 1) % self.epoch == 0:
                     self.validate(step)
-                if (step + 1) % train.checkpoint_every == 0 or last:
+                stopping = stop.agreed(step)
+                if stopping or (step + 1) % train.checkpoint_every == 0 or last:
                     self.save(step + 1)
+                if stopping:
+                    raise Stopped
                 progress.advance(1, stream.waited)
         self.select()
 

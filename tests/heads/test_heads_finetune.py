@@ -1,6 +1,8 @@
 """A fine-tuning run: exact resume, selection without the test set, every test image, bad input, what is written."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from ssl_parts.training.augment import AugmentConfig, augment
 from ssl_parts.training.finetune import Finetuner, evenly, lr_at
 from ssl_parts.training.finetune_config import FinetuneTrain, Order, load_finetune
 from ssl_parts.training.finetune_table import ARMS, choose_arms, finetune_table
+from ssl_parts.training.stop import REQUEUE
 
 TINY = [
     "data.images=24", "data.test_images=21", "data.size=48", "data.species=4", "encoder.width=0.125",
@@ -59,6 +62,26 @@ def test_killed_and_continued_is_bit_equal(head, tmp_path, monkeypatch):
     for name in ("head.safetensors", "metrics.jsonl"):
         whole, killed = ((tmp_path / which / "tiny" / name).read_bytes() for which in ("whole", "killed"))
         assert whole == killed
+
+
+def test_stopped_by_a_signal_and_continued_is_bit_equal(tmp_path, monkeypatch):
+    def stopping(self, step, update=Finetuner.update):
+        update(self, step)
+        if step == 2:  # between two checkpoints
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run(tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(Finetuner, "update", stopping)
+        with pytest.raises(SystemExit) as left:
+            run(tmp_path / "stopped")
+    assert left.value.code == REQUEUE
+    logged = (tmp_path / "stopped" / "tiny" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in logged] == [1, 2, 3]
+    run(tmp_path / "stopped")
+    for name in ("head.safetensors", "metrics.jsonl"):
+        whole, stopped = ((tmp_path / which / "tiny" / name).read_bytes() for which in ("whole", "stopped"))
+        assert whole == stopped
 
 
 def test_what_a_run_leaves(tmp_path):
@@ -211,7 +234,8 @@ def test_table_is_restartable_and_compares_with_plain_fine_tuning(tmp_path, monk
     overrides = [f"run.dir={tmp_path}", "run.name=table", *TINY, "train.epochs=1", "run.pictures=0"]
     done = []
     original = module.Finetuner.train
-    monkeypatch.setattr(module.Finetuner, "train", lambda self: (done.append(self.config.run.name), original(self)))
+    trained = lambda self, stop: (done.append(self.config.run.name), original(self, stop))  # noqa: E731
+    monkeypatch.setattr(module.Finetuner, "train", trained)
     AcceleratorState._reset_state(True)
     rows = finetune_table("default", overrides, ["linear", "probe"], [0, 1])
     assert [row.name for row in rows] == ["plain fine-tuning", "linear probe"] and rows[0].seeds == [0, 1]
