@@ -11,9 +11,9 @@ processor's time is counted, on a GPU the clock on the wall. Classification is t
 
 import argparse
 import statistics
-import time
 
 import torch
+from clocked import clocked
 
 from evaluation.heads import HEADS, Head, build_head
 from ssl_parts.encoders import build_encoder
@@ -75,19 +75,6 @@ def measured(name: str, given: argparse.Namespace) -> tuple:
             head(images)
 
     return train, classify
-
-
-def clocked(act: object, device: str) -> float:
-    """Seconds of one call: of the processor on CPU, of the wall on a GPU."""
-    if device == "cpu":
-        began = time.process_time()
-        act()
-        return time.process_time() - began
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    act()
-    torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

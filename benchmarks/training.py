@@ -20,13 +20,13 @@ import os
 import resource
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from clocked import clocked
 from loading import draw_files
 from plain_loop import PlainLoop, TwoViews, one_way, step_loss
 from torch.utils.data import DataLoader
@@ -160,19 +160,6 @@ def encoder_steps(ours: Trainer, given: argparse.Namespace) -> None:
             loss = ours.network.encoder(images).pooled.float().sum()
         loss.backward()
         ours.optimizer.zero_grad(set_to_none=True)
-
-
-def clocked(act: Callable[[], None], device: str) -> float:
-    """Seconds: of the processor on CPU, of the wall on a GPU."""
-    if device == "cpu":
-        began = time.process_time()
-        act()
-        return time.process_time() - began
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    act()
-    torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def print_loss_memory(b: int = 512, m: int = 16, d: int = 256) -> None:

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from ssl_parts.objectives.config import ObjectiveConfig
 from ssl_parts.objectives.gathered_norm import gather_batch_norms
-from ssl_parts.objectives.method import Method
+from ssl_parts.objectives.method import InstanceMethod
 from ssl_parts.objectives.network import Outputs, split_views
 
 if TYPE_CHECKING:
     from ssl_parts.views import Views
 
 
-class BYOL(Method):
+class BYOL(InstanceMethod):
     """lightly's heads and negative cosine similarity, both ways, in [-1, 1].
 
     Batch norm in the heads sees both views of all processes (the paper: one view of all processes).

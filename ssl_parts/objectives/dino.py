@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssl_parts.objectives.config import ObjectiveConfig
 from ssl_parts.objectives.dino_head import dino_head
-from ssl_parts.objectives.method import Method
+from ssl_parts.objectives.method import InstanceMethod
 from ssl_parts.objectives.network import Outputs, split_views
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class DinoTerm(nn.Module):
                 parameter.grad = None
 
 
-class DINO(Method):
+class DINO(InstanceMethod):
     """The DINO term alone, on pooled features (a ViT's CLS token); two global views, no local crops."""
 
     def __init__(self, config: ObjectiveConfig) -> None:

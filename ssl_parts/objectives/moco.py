@@ -8,14 +8,14 @@ from lightly.models.modules.heads import MoCoProjectionHead
 from torch import Tensor, nn
 
 from ssl_parts.objectives.config import ObjectiveConfig
-from ssl_parts.objectives.method import Method
+from ssl_parts.objectives.method import InstanceMethod
 from ssl_parts.objectives.network import Outputs, split_views
 
 if TYPE_CHECKING:
     from ssl_parts.views import Views
 
 
-class MoCo(Method):
+class MoCo(InstanceMethod):
     """lightly's NT-Xent loss with its memory bank and MoCo v2's head; each view is query and key once.
 
     The queue starts with random directions, as in the paper, and is the same on all ranks: keys are gathered image by

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from ssl_parts.objectives.config import ObjectiveConfig
 from ssl_parts.objectives.gathered_norm import gather_batch_norms
-from ssl_parts.objectives.method import Method
+from ssl_parts.objectives.method import InstanceMethod
 from ssl_parts.objectives.network import Outputs, split_views
 
 if TYPE_CHECKING:
     from ssl_parts.views import Views
 
 
-class SimCLR(Method):
+class SimCLR(InstanceMethod):
     """lightly's NT-Xent loss and head (two layers with batch norm) on pooled features; no teacher.
 
     Negatives and batch statistics are those of all processes: equal to one process with the whole batch.

@@ -5,6 +5,8 @@ No encoder is asked, so they are the same in every round: the masks of a control
 Shapes: B images, HxW pixels, SxS grid, N = S*S cells.
 """
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -14,7 +16,7 @@ from ssl_parts.parts.config import PartsConfig
 from ssl_parts.parts.features import Batch, FeatureSource
 
 
-class Superpixels:
+class Superpixels(ABC):
     """Segments of the whole photograph, read at the centres of the cells; the parts.k largest are kept."""
 
     scope = "image"
@@ -26,7 +28,7 @@ class Superpixels:
         """Nothing is learnt from other images."""
         return {}
 
-    def load(self, state: dict) -> None:
+    def load(self, state: dict) -> None:  # noqa: B027
         """Nothing was learnt."""
 
     def assign(self, batch: Batch, source: FeatureSource, mask_BN: Tensor | None) -> Tensor:
@@ -40,9 +42,9 @@ class Superpixels:
         filled = ids + ids[-1:] * (len(batch.images) - batch.count)
         return torch.stack(filled).to(batch.images.device)
 
+    @abstractmethod
     def segment(self, pixels_HW3: np.ndarray) -> np.ndarray:
         """Integer labels (H, W) of a uint8 photograph."""
-        raise NotImplementedError
 
 
 class Slic(Superpixels):

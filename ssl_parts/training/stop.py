@@ -65,7 +65,7 @@ class StopSignal:
             self._leave_at_once = True
             result = None if self.asked else work()
         except Stopped:
-            pass
+            pass  # this process leaves the work; check() raises it again, on every process at once
         finally:
             self._leave_at_once = False
         self.check()
