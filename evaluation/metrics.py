@@ -131,7 +131,11 @@ class PairedTest:
     mean: float  # of b - a
     sd: float  # over seeds, of the differences
     p: float  # two-sided paired t-test; NaN with a single seed
-    n: int
+    each: list[float]  # b - a, seed by seed
+
+    @property
+    def n(self) -> int:
+        return len(self.each)
 
     @property
     def beyond_spread(self) -> bool:
@@ -139,13 +143,15 @@ class PairedTest:
         return bool(self.p < 0.05)
 
     def sentence(self) -> str:
-        """The difference in points and what can be said of it."""
+        """The difference in points, seed by seed, and what can be said of it."""
         points = f"{100 * self.mean:+.1f} points"
         if self.n < 2:
             return f"{points} on a single seed: nothing can be said about the spread"
         verdict = "larger than" if self.beyond_spread else "within"
-        spread = f"± {100 * self.sd:.1f} over {self.n} seeds"
-        return f"{points} {spread}, {verdict} the seeds' spread (paired t, p={self.p:.2g})"
+        each = ", ".join(f"{100 * d:+.1f}" for d in self.each)
+        spread = f"± {100 * self.sd:.1f} over {self.n} seeds ({each})"
+        p = f"p={self.p:.2g}" if self.p >= 0.001 else "p<0.001"
+        return f"{points} {spread}, {verdict} the seeds' spread (paired t, {p})"
 
 
 def paired_test(a: Sequence[float], b: Sequence[float]) -> PairedTest:
@@ -157,11 +163,11 @@ def paired_test(a: Sequence[float], b: Sequence[float]) -> PairedTest:
     if len(a) != len(b) or not len(a):
         raise ConfigError(f"a paired test needs the same seeds in both arms; got {len(a)} and {len(b)} values")
     difference = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
-    mean, n = float(difference.mean()), len(difference)
+    mean, n, each = float(difference.mean()), len(difference), difference.tolist()
     if n < 2:
-        return PairedTest(mean, float("nan"), float("nan"), n)
+        return PairedTest(mean, float("nan"), float("nan"), each)
     sd = float(difference.std(ddof=1))
     if sd == 0:
-        return PairedTest(mean, 0.0, 1.0 if mean == 0 else 0.0, n)
+        return PairedTest(mean, 0.0, 1.0 if mean == 0 else 0.0, each)
     p = 2 * stats.t.sf(abs(mean) / (sd / np.sqrt(n)), n - 1)
-    return PairedTest(mean, sd, float(p), n)
+    return PairedTest(mean, sd, float(p), each)

@@ -1,7 +1,7 @@
 """The table of supervised heads: each against plain fine-tuning and the linear probe, over seeds; or ablations.
 
-    python launch/heads.py --seeds 0 1 2                                     the methods on drawn birds at 96 px
-    python launch/heads.py --seeds 0 1 2 --arms linear tdsa scrim coarse2fine ablations run.name=ablations
+    python launch/heads.py --seeds 0 1 2                             the methods on drawn birds at 96 px
+    python launch/heads.py --seeds 0 1 2 --arms ablations            each method whole, then without one thing at a time
     python launch/heads.py --seeds 0 1 2 --config-name cub10 data.root=DIR encoder.weights=FILE
 
 Every arm and seed is a run of its own in runs/NAME/ARM/seed_S; finished ones are not done again, a killed one goes on

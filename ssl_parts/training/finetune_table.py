@@ -1,9 +1,12 @@
 """Several heads, or one head's ablations, over several seeds: the same encoder, budget and augmentation for all."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 from evaluation.finetune import COLUMNS
+from evaluation.heads.overlap import CENTRE
 from evaluation.metrics import paired_test
 from evaluation.results import Row, combine, format_table, save_results
 from ssl_parts.errors import ConfigError
@@ -11,17 +14,23 @@ from ssl_parts.training.checkpoint import write_atomic
 from ssl_parts.training.finetune import finetune
 from ssl_parts.training.finetune_config import load_finetune
 
+# What the methods' rows compare with: plain fine-tuning.
+PLAIN = "linear"
+
 
 @dataclass(frozen=True)
 class Arm:
-    """A line of the table."""
+    """A line of the table. An ablation is compared `against` the whole method, a method against plain fine-tuning."""
 
     label: str
     overrides: tuple[str, ...]
+    against: str = PLAIN
 
 
-# What every table compares with: plain fine-tuning.
-PLAIN = "linear"
+def _ablation(method: str, label: str, *overrides: str) -> Arm:
+    return Arm(f"{METHODS[method].label}, {label}", (*METHODS[method].overrides, *overrides), against=method)
+
+
 METHODS = {
     "probe": Arm("linear probe", ("head=linear", "train.frozen=true")),
     PLAIN: Arm("plain fine-tuning", ("head=linear",)),
@@ -31,27 +40,28 @@ METHODS = {
     "upm": Arm("UPM", ("head=upm",)),
 }
 ABLATIONS = {
-    "tdsa_no_gating": Arm("TDSA-Loss, no gating", ("head=tdsa", "head.gating=false")),
-    "tdsa_no_diversity": Arm("TDSA-Loss, no diversity", ("head=tdsa", "head.diversity=0")),
-    "tdsa_no_terms": Arm("TDSA-Loss, cross-entropy only", ("head=tdsa", "head.diversity=0", "head.discriminality=0")),
-    "coarse2fine_not_orthogonal": Arm(
-        "Coarse2Fine, attention not orthogonal", ("head=coarse2fine", "head.orthogonal=false")
-    ),
-    "coarse2fine_no_first_stage": Arm("Coarse2Fine, no first stage", ("head=coarse2fine", "head.coarse=0")),
-    "scrim_one_module": Arm("SCRIM, one CPL", ("head=scrim", "head.modules=1", "head.regions=4")),
-    "scrim_no_ranking": Arm("SCRIM, no ranking", ("head=scrim", "head.ranking=0")),
-    "scrim_no_contrast": Arm("SCRIM, no contrast", ("head=scrim", "head.contrast=0")),
-    "scrim_shuffled": Arm("SCRIM, shuffled batches", ("head=scrim", "train.order=shuffled")),
-    "linear_balanced": Arm("plain fine-tuning, class-balanced batches", ("head=linear", "train.order=class_balanced")),
-    "upm_vote": Arm("UPM, weighted vote", ("head=upm", "head.fusion=vote")),
-    "upm_separate": Arm("UPM, separate encoders", ("head=upm", "head.streams=separate")),
+    "linear_balanced": _ablation(PLAIN, "class-balanced batches", "train.order=class_balanced"),
+    "tdsa_no_gating": _ablation("tdsa", "no gating", "head.gating=false"),
+    "tdsa_no_diversity": _ablation("tdsa", "no diversity", "head.diversity=0"),
+    "tdsa_no_terms": _ablation("tdsa", "cross-entropy only", "head.diversity=0", "head.discriminality=0"),
+    "coarse2fine_not_orthogonal": _ablation("coarse2fine", "attention not orthogonal", "head.orthogonal=false"),
+    "coarse2fine_no_first_stage": _ablation("coarse2fine", "no first stage", "head.coarse=0"),
+    # as many regions in all
+    "scrim_one_module": _ablation("scrim", "one CPL", "head.modules=1", "head.regions=4"),
+    "scrim_no_ranking": _ablation("scrim", "no ranking", "head.ranking=0"),
+    "scrim_no_contrast": _ablation("scrim", "no contrast", "head.contrast=0"),
+    "scrim_shuffled": _ablation("scrim", "shuffled batches", "train.order=shuffled"),
+    "upm_vote": _ablation("upm", "weighted vote", "head.fusion=vote"),
+    "upm_separate": _ablation("upm", "separate encoders", "head.streams=separate"),
 }
-SETS = {"methods": METHODS, "ablations": ABLATIONS}
 ARMS = METHODS | ABLATIONS
+# `ablations` are pairs: each method whole, then without one thing at a time.
+PAIRS = {name: ARMS[name] for part, arm in ABLATIONS.items() for name in (arm.against, part)}
+SETS = {"methods": METHODS, "ablations": PAIRS}
 
 
 def choose_arms(names: list[str]) -> dict[str, Arm]:
-    """Arms by name, with `methods` and `ablations` standing for all of theirs.
+    """Arms by name; `methods` stands for all of them, `ablations` for every ablation beside its whole method.
 
     Raises:
         ConfigError: an unknown name.
@@ -68,7 +78,7 @@ def finetune_table(recipe: str, overrides: list[str], arms: list[str], seeds: li
     """Run (or continue) every arm and seed, then print and write the table.
 
     Every run is a folder runs/NAME/ARM/seed_S and is skipped when its results.json is there, so the same command can be
-    stopped and started at will. An ablation's method, and plain fine-tuning, are worth naming beside it.
+    stopped and started at will. An ablation that is named alone has nothing to be compared with.
 
     Raises:
         ConfigError: an unknown arm or key; a seed twice.
@@ -95,7 +105,7 @@ def finetune_table(recipe: str, overrides: list[str], arms: list[str], seeds: li
 
 
 def write_table(folder: Path, arms: dict[str, Arm], results: dict, seeds: list[int]) -> list[Row]:
-    """table.md and results.json over these seeds: accuracy, difference to plain fine-tuning, overlap."""
+    """table.md and results.json over these seeds: accuracy, differences (see `Arm.against`), overlap."""
     if not results:
         return []  # only the main process has results
     rows, combined = [], {}
@@ -125,20 +135,15 @@ def note(row: Row, seeds: list[int]) -> str:
 
 
 def differences(arms: dict[str, Arm], results: dict, seeds: list[int]) -> list[str]:
-    """Each arm's top-1 minus that of plain fine-tuning, seed by seed, with a paired test."""
-    if PLAIN not in arms:
-        return []
-    plain = [results[PLAIN, seed]["rows"][0].values["top1"].mean for seed in seeds]
+    """Each arm's top-1 minus that of the arm it is compared with, seed by seed, with a paired test."""
+    top1 = {name: [results[name, seed]["rows"][0].values["top1"].mean for seed in seeds] for name in arms}
     lines = []
     for name, arm in arms.items():
-        if name == PLAIN:
+        if name == arm.against or arm.against not in arms:
             continue
-        mine = [results[name, seed]["rows"][0].values["top1"].mean for seed in seeds]
-        each = [100 * (a - b) for a, b in zip(mine, plain, strict=True)]
-        listed = ", ".join(f"{d:+.1f}" for d in each)
-        tested = f"; paired t-test p = {paired_test(mine, plain).p:.2f}" if len(seeds) > 1 else "; one seed: no spread"
-        lines.append(f"- {arm.label} against {ARMS[PLAIN].label}: {sum(each) / len(each):+.1f} ({listed}{tested}).")
-    return ["", *lines]
+        test = paired_test(top1[arm.against], top1[name])
+        lines.append(f"- {arm.label} against {ARMS[arm.against].label}: {test.sentence()}.")
+    return ["", *lines] if lines else []
 
 
 def mean_overlap(measured: list[dict]) -> dict[str, dict[str, float]]:
@@ -151,11 +156,24 @@ def mean_overlap(measured: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def overlap_table(arms: dict[str, Arm], overlap: dict[str, dict]) -> str:
-    """Markdown: a line for each arm and each thing it looks with."""
+    """Markdown: a line for each arm and each thing it looks with, channels as their mean; the centre once for all."""
     heads = ["in box", "on part", "mass in box", "IoU", "IoU > 0.5", "parts reached"]
     lines = ["| | looks with | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * len(heads)]
-    for name, arm in arms.items():
-        for look, values in overlap[name].items():
+    for number, (name, arm) in enumerate(arms.items()):
+        for look, values in mean_of_channels(overlap[name]).items():
+            if look == CENTRE and number:
+                continue
             cells = [f"{100 * values[key]:.1f}" if key in values else "–" for key in heads]
-            lines.append(f"| {arm.label} | {look} | " + " | ".join(cells) + " |")
+            lines.append(f"| {'any' if look == CENTRE else arm.label} | {look} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def mean_of_channels(looks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Looks "mid channel 0", "mid channel 1", ... as one, "mid channels", with what is known of them together."""
+    groups: dict[str, list[dict[str, float]]] = {}
+    for name, values in looks.items():
+        groups.setdefault(re.sub(r" channel \d+$", " channels", name), []).append(values)
+    return {
+        name: {key: mean(v[key] for v in each if key in v) for key in dict.fromkeys(k for v in each for k in v)}
+        for name, each in groups.items()
+    }

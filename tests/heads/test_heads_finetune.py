@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,14 +12,15 @@ from accelerate.state import AcceleratorState
 
 from evaluation.finetune import classify, measure_classifier
 from evaluation.heads import HEADS, build_head
-from evaluation.results import load_results
+from evaluation.heads.upm import Fusion, Streams
+from evaluation.results import Measure, load_results
 from ssl_parts.data import ImageBank, build_dataset
 from ssl_parts.errors import ConfigError
 from ssl_parts.training import finetune as module
 from ssl_parts.training.augment import AugmentConfig, augment
 from ssl_parts.training.finetune import Finetuner, evenly, lr_at
 from ssl_parts.training.finetune_config import FinetuneTrain, Order, load_finetune
-from ssl_parts.training.finetune_table import ARMS, choose_arms, finetune_table
+from ssl_parts.training.finetune_table import ABLATIONS, ARMS, choose_arms, differences, finetune_table, overlap_table
 from ssl_parts.training.stop import REQUEUE
 
 TINY = [
@@ -243,7 +245,7 @@ def test_table_is_restartable_and_compares_with_plain_fine_tuning(tmp_path, monk
     finetune_table("default", overrides, ["linear", "probe"], [0, 1])
     assert len(done) == 4
     text = (tmp_path / "table" / "table.md").read_text()
-    assert "linear probe against plain fine-tuning" in text and "energy" in text
+    assert "linear probe against plain fine-tuning" in text and "over 2 seeds" in text and "energy" in text
     values = [load_results(tmp_path / f"table/linear/seed_{s}/results.json")["rows"][0].values["top1"] for s in (0, 1)]
     assert rows[0].values["top1"].mean == pytest.approx(np.mean([v.mean for v in values]))
 
@@ -255,6 +257,58 @@ def test_every_arm_composes_and_unknown_ones_are_named():
     assert len(choose_arms(["methods", "ablations"])) == len(ARMS)
     with pytest.raises(ConfigError, match="unknown"):
         choose_arms(["tdsb"])
+
+
+def test_ablations_are_pairs_that_differ_in_what_the_name_says():
+    chosen = choose_arms(["ablations"])
+    described = {}
+    for name in ABLATIONS:
+        whole = chosen[chosen[name].against]
+        assert list(chosen).index(chosen[name].against) < list(chosen).index(name)
+        there, without = (load_finetune("default", list(arm.overrides)) for arm in (whole, chosen[name]))
+        orders = [("order", there.order.value, without.order.value)]
+        pairs = [(key, value, vars(without.head)[key]) for key, value in vars(there.head).items()]
+        described[name] = {key: (old, new) for key, old, new in orders + pairs if old != new}
+    assert described == {
+        "linear_balanced": {"order": ("shuffled", "class_balanced")},
+        "tdsa_no_gating": {"gating": (True, False)},
+        "tdsa_no_diversity": {"diversity": (15.0, 0.0)},
+        "tdsa_no_terms": {"diversity": (15.0, 0.0), "discriminality": (1.5, 0.0)},
+        "coarse2fine_not_orthogonal": {"orthogonal": (True, False)},
+        "coarse2fine_no_first_stage": {"coarse": (0.5, 0.0)},
+        "scrim_one_module": {"modules": (2, 1), "regions": (2, 4)},
+        "scrim_no_ranking": {"ranking": (1.0, 0.0)},
+        "scrim_no_contrast": {"contrast": (0.5, 0.0)},
+        "scrim_shuffled": {"order": ("class_balanced", "shuffled")},
+        "upm_vote": {"fusion": (Fusion.concat, Fusion.vote)},
+        "upm_separate": {"streams": (Streams.shared, Streams.separate)},
+    }
+
+
+def test_an_ablation_is_compared_with_its_method_by_hand():
+    results = {
+        (name, seed): {"rows": [SimpleNamespace(values={"top1": Measure.of([value])})]}
+        for name, values in {"linear": (0.5, 0.6), "tdsa": (0.6, 0.8), "tdsa_no_gating": (0.5, 0.65)}.items()
+        for seed, value in enumerate(values)
+    }
+    arms = choose_arms(["tdsa_no_gating", "tdsa", "linear"])
+    lines = differences(arms, results, [0, 1])
+    assert lines[1].startswith(
+        "- TDSA-Loss, no gating against TDSA-Loss: -12.5 points ± 3.5 over 2 seeds (-10.0, -15.0)"
+    )
+    assert lines[2].startswith("- TDSA-Loss against plain fine-tuning: +15.0 points") and len(lines) == 3
+    assert differences(choose_arms(["tdsa_no_gating"]), results, [0, 1]) == []
+
+
+def test_channels_are_one_line_of_the_overlap_table_and_the_centre_stands_once():
+    tdsa = {"mid channel 0": {"in box": 0.5}, "mid channel 1": {"in box": 0.75}, "mid channels": {"parts reached": 1.0}}
+    looks = tdsa | {"centre of the image": {"in box": 0.25}}
+    lines = overlap_table(choose_arms(["linear", "tdsa"]), {"linear": looks, "tdsa": looks}).splitlines()[2:]
+    assert lines == [
+        "| plain fine-tuning | mid channels | 62.5 | – | – | – | – | 100.0 |",
+        "| any | centre of the image | 25.0 | – | – | – | – | – |",
+        "| TDSA-Loss | mid channels | 62.5 | – | – | – | – | 100.0 |",
+    ]
 
 
 def test_evenly():
