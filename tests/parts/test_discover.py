@@ -4,9 +4,11 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from parts_stand_ins import DiscBank, TinyEncoder
@@ -86,6 +88,31 @@ def test_killed_in_the_middle_and_started_again(tiny_encoder, disc_bank, tmp_pat
     resumed = discover_parts(tiny_encoder, disc_bank, CONFIG, out)
     assert disc_bank.reads == left  # neither the finished images nor the sample are read again
     assert torch.equal(all_ids(resumed), all_ids(discover_parts(tiny_encoder, disc_bank, CONFIG)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_memory_does_not_grow_with_the_number_of_images(name, tiny_encoder, tmp_path):
+    """Of all images and maps that were ever made, only those of a batch or two are alive at any time."""
+    bank, made, alive = DiscBank(count=96), weakref.WeakSet(), []
+    read, forward = bank.images, tiny_encoder.forward
+
+    def watched_read(indices):
+        images = read(indices).clone()
+        made.add(images)
+        return images
+
+    def watched_forward(images_BCHW, stages=None):
+        found = forward(images_BCHW, stages)
+        made.update(found.maps.values())
+        alive.append(len(made))
+        return found
+
+    bank.images, tiny_encoder.forward = watched_read, watched_forward
+    config = replace(METHODS[name], batch=8, foreground=ForegroundConfig(sample=8))
+    config = replace(config, dataset=replace(config.dataset, sample_images=8))
+    store = discover_parts(tiny_encoder, bank, config, tmp_path / "parts")
+    assert len(alive) >= 12 and max(alive) <= 10  # two batches of maps, and images that are read ahead
+    assert isinstance(store._ids, np.memmap)
 
 
 def test_nothing_is_done_twice(tiny_encoder, disc_bank, tmp_path):
