@@ -1,11 +1,13 @@
 """The part-contrastive loss of PARTICLE, which is the DetCon-B loss with a validity mask (METHODS §1.4, step 4).
 
-Shapes: B images on this process, G images on all processes, M sampled parts a view, D channels.
+Shapes: B images on this process, C of them in a chunk, G on all processes, V = 2 views, M sampled parts a view,
+D channels, Q past targets, R = C·M rows, T = V·G·M targets.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives.gather import gather_targets, global_mean, global_sum, rank
@@ -36,6 +38,9 @@ class PartContrast(nn.Module):
     (MoCo, arXiv 1911.05722; ours beside DetCon): negatives for small batches. An image met again may find its own old
     parts there, so the queue should be short against the data set.
 
+    Anchors are taken image by image in chunks of at most `logits_at_once` logits, computed again in the backward
+    pass, so memory grows with B·M and not with its square; a batch that fits into one chunk is computed once.
+
     Reference: DetCon, arXiv 2103.10957, §3; PARTICLE, arXiv 2309.13822. Parity: ``lightly.loss.DetConBLoss``.
 
     Args:
@@ -43,19 +48,26 @@ class PartContrast(nn.Module):
         local_negatives: whether other parts of the same image are negatives.
         queue: past targets that are negatives too; 0 for none.
         channels: D, needed with a queue.
+        logits_at_once: size of a chunk; the backward pass holds some four times 4 bytes for each.
 
     Raises:
         ConfigError: temperature is not positive.
     """
 
     def __init__(
-        self, temperature: float = 0.1, local_negatives: bool = True, queue: int = 0, channels: int = 0
+        self,
+        temperature: float = 0.1,
+        local_negatives: bool = True,
+        queue: int = 0,
+        channels: int = 0,
+        logits_at_once: int = 2**22,
     ) -> None:
         super().__init__()
         if not temperature > 0:
             raise ConfigError(f"objective temperature is {temperature}; it must be positive (the paper uses 0.1)")
         self.temperature = temperature
         self.local_negatives = local_negatives
+        self.logits_at_once = logits_at_once
         self.queue = Queue(queue, channels) if queue > 0 else None
 
     def forward(self, predictions: Pair, targets: Pair, ids: Pair, valid: Pair) -> Tensor:
@@ -76,40 +88,67 @@ class PartContrast(nn.Module):
 
     def _both_ways(self, predictions: Pair, targets: Pair, ids: Pair, valid: Pair) -> Tensor:
         one, two = (F.normalize(q.float(), dim=-1) for q in predictions)
-        everyone = [gather_targets(F.normalize(t.float(), dim=-1)) for t in targets]
-        valid_everyone = [gather_targets(v) for v in valid]
+        everyone = torch.stack([gather_targets(F.normalize(t.float(), dim=-1)) for t in targets])
+        valid_everyone = torch.stack([gather_targets(v) for v in valid])
         first = self._one_way(one, everyone, valid_everyone, ids, valid)
-        second = self._one_way(two, everyone[::-1], valid_everyone[::-1], ids[::-1], valid[::-1])
+        second = self._one_way(two, everyone.flip(0), valid_everyone.flip(0), ids[::-1], valid[::-1])
         if self.queue is not None:
-            self.queue.push(torch.stack(everyone, 1).flatten(0, 2), torch.stack(valid_everyone, 1).flatten())
+            self.queue.push(everyone.transpose(0, 1).flatten(0, 2), valid_everyone.transpose(0, 1).flatten())
         return first + second
 
-    def _one_way(self, q_BMD: Tensor, targets: list[Tensor], valid_all: list[Tensor], ids: Pair, valid: Pair) -> Tensor:
-        """Anchors of one view; each pair of arguments is ordered (this view, the other view)."""
-        positive_BMM = _same_id(ids[0], ids[1], valid[0], valid[1])
-        itself_BMM = _same_id(ids[0], ids[0], valid[0], valid[0])
-        across_BMGM = self._logits(q_BMD, targets[1], valid_all[1])
-        within_BMGM = self._logits(q_BMD, targets[0], valid_all[0])
-        local = _own_block(across_BMGM)
-        if self.local_negatives:
-            _hide(_own_block(within_BMGM), itself_BMM)
+    def _one_way(self, q_BMD: Tensor, t_VGMD: Tensor, valid_VGM: Tensor, ids: Pair, valid: Pair) -> Tensor:
+        """Anchors of one view; each pair of arguments and each V is ordered (this view, the other view)."""
+        b, m, first = *q_BMD.shape[:2], rank() * len(q_BMD)
+        past = None if self.queue is None else (self.queue.rows_QD, self.queue.filled_Q)  # backward is after the push
+        everyone = (t_VGMD, ~valid_VGM, past)
+        anchors = (
+            q_BMD / self.temperature,
+            t_VGMD[1, first : first + b],
+            _same_id(ids[0], ids[1], valid[0], valid[1]),
+            _same_id(ids[0], ids[0], valid[0], valid[0]),
+        )
+        chunk = max(1, self.logits_at_once // (m * valid_VGM.numel()))
+        if chunk >= b:
+            loss = self._sum(*anchors, first, *everyone)
         else:
-            _hide(_own_block(within_BMGM), torch.ones_like(itself_BMM))
-            _hide(local, ~positive_BMM)
-        log_z_BM = torch.logsumexp(torch.cat([across_BMGM, within_BMGM], 2).flatten(2), dim=-1)
-        if self.queue is not None:
-            past_BMQ = (q_BMD @ self.queue.rows_QD.T / self.temperature).masked_fill(~self.queue.filled_Q, HIDDEN)
-            log_z_BM = torch.logaddexp(log_z_BM, past_BMQ.logsumexp(-1))
-        log_p_BMM = _own_block(across_BMGM) - log_z_BM.unsqueeze(-1)
-        positives_BM = positive_BMM.sum(-1)
-        mean_log_p_BM = torch.where(positive_BMM, log_p_BMM, 0.0).sum(-1) / positives_BM.clamp(min=1)
-        repeats_BM = itself_BMM.sum(-1).clamp(min=1)
-        loss_BM = torch.where(positives_BM > 0, -mean_log_p_BM / repeats_BM, 0.0)
-        return global_mean(loss_BM.sum(), valid[0].sum())
+            chunks = enumerate(zip(*(rows.split(chunk) for rows in anchors), strict=True))
+            again = {"use_reentrant": False, "preserve_rng_state": False}
+            loss = sum(checkpoint(self._sum, *rows, first + i * chunk, *everyone, **again) for i, rows in chunks)
+        return global_mean(loss, valid[0].sum())
 
-    def _logits(self, q_BMD: Tensor, t_GMD: Tensor, valid_GM: Tensor) -> Tensor:
-        logits_BMGM = torch.einsum("bmd,gnd->bmgn", q_BMD, t_GMD) / self.temperature
-        return logits_BMGM.masked_fill(~valid_GM, HIDDEN)
+    def _sum(
+        self,
+        q_CMD: Tensor,
+        own_CMD: Tensor,
+        positive_CMM: Tensor,
+        itself_CMM: Tensor,
+        first: int,
+        t_VGMD: Tensor,
+        hidden_VGM: Tensor,
+        past: Pair | None,
+    ) -> Tensor:
+        """Sum over the anchors of C images, which begin with image `first` of the global batch.
+
+        Args:
+            q_CMD: over the temperature.
+            own_CMD: targets of the same images in the other view.
+        """
+        logits_RT = q_CMD.flatten(0, 1) @ t_VGMD.flatten(0, 2).T
+        with torch.no_grad():  # a hidden target has no share in Z, hence gradient zero: autograd need not know
+            logits_CMVGM = logits_RT.view(*q_CMD.shape[:2], *hidden_VGM.shape).masked_fill_(hidden_VGM, HIDDEN)
+            within_CMM, across_CMM = (_own_block(logits, first) for logits in logits_CMVGM.unbind(2))
+            within_CMM.masked_fill_(itself_CMM if self.local_negatives else torch.ones_like(itself_CMM), HIDDEN)
+            if not self.local_negatives:
+                across_CMM.masked_fill_(~positive_CMM, HIDDEN)
+        log_z_CM = logits_RT.logsumexp(-1).view(q_CMD.shape[:2])
+        if past is not None:
+            past_CMQ = (q_CMD @ past[0].T).masked_fill(~past[1], HIDDEN)
+            log_z_CM = torch.logaddexp(log_z_CM, past_CMQ.logsumexp(-1))
+        log_p_CMM = q_CMD @ own_CMD.mT - log_z_CM.unsqueeze(-1)
+        positives_CM = positive_CMM.sum(-1)
+        mean_log_p_CM = torch.where(positive_CMM, log_p_CMM, 0.0).sum(-1) / positives_CM.clamp(min=1)
+        repeats_CM = itself_CMM.sum(-1).clamp(min=1)
+        return torch.where(positives_CM > 0, -mean_log_p_CM / repeats_CM, 0.0).sum()
 
 
 def shared_parts(ids: Pair, valid: Pair) -> Tensor:
@@ -128,12 +167,7 @@ def _same_id(ids_a_BM: Tensor, ids_b_BM: Tensor, valid_a_BM: Tensor, valid_b_BM:
     return same_BMM & valid_a_BM.unsqueeze(2) & valid_b_BM.unsqueeze(1)
 
 
-def _own_block(logits_BMGM: Tensor) -> Tensor:
-    """View of the logits of each image with its own targets, (B,M,M): no (B·M)² label tensor is ever built."""
-    b = logits_BMGM.shape[0]
-    own = logits_BMGM[:, :, rank() * b : (rank() + 1) * b]
+def _own_block(logits_CMGM: Tensor, first: int) -> Tensor:
+    """View of the logits of images first, first + 1, ... with their own targets, (C,M,M): labels are never built."""
+    own = logits_CMGM[:, :, first : first + len(logits_CMGM)]
     return own.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-
-
-def _hide(block_BMM: Tensor, mask_BMM: Tensor) -> None:
-    block_BMM.masked_fill_(mask_BMM, HIDDEN)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from lightly.loss import DetConBLoss
 from objectives.by_formula import by_formula
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import PartContrast, shared_parts
@@ -114,6 +115,54 @@ def test_the_queue_adds_the_newest_valid_targets_of_earlier_steps_to_the_denomin
         "queue.rows_QD",
         "queue.filled_Q",
     ]
+
+
+@pytest.mark.parametrize("own_targets", [True, False])
+@pytest.mark.parametrize("options", [{}, {"local_negatives": False}, {"queue": 9, "channels": 8}], ids=str)
+def test_chunks_of_anchors_change_neither_loss_nor_gradients(options, own_targets):
+    one_image = 4 * 2 * 7 * 4  # logits of its anchors: chunks of 1, 2 and 3 of the 7 images, the last one shorter
+    losses = {n: PartContrast(0.1, **options, logits_at_once=n * one_image) for n in (1, 2, 3, 7)}
+    for seed in range(2):  # the second step meets a filled queue
+        q, t, ids, valid = random_case(b=7, seed=seed)
+        valid = tuple(torch.rand(v.shape, generator=torch.Generator().manual_seed(seed)) > 0.3 for v in valid)
+        found = {n: loss(q, q if own_targets else t, ids, valid) for n, loss in losses.items()}
+        gradients = {n: torch.autograd.grad(value, q) for n, value in found.items()}
+        for n in (1, 2, 3):
+            torch.testing.assert_close(found[n], found[7], rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(gradients[n], gradients[7], rtol=1e-5, atol=1e-6)
+
+
+def test_chunks_equal_lightly():
+    q, t, ids, valid = random_case(b=5)
+    ours = PartContrast(0.1, logits_at_once=1)(q, t, ids, valid)
+    theirs = DetConBLoss(0.1, gather_distributed=False)(*q, *t, *ids)
+    torch.testing.assert_close(ours, theirs)
+    for a, b in zip(torch.autograd.grad(ours, q), torch.autograd.grad(theirs, q), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that any operation gives, and the number of matrix products."""
+
+    elements = products = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        self.products += function is torch.ops.aten.mm.default
+        self.elements = max(self.elements, out.numel() if isinstance(out, torch.Tensor) else 0)
+        return out
+
+
+def test_no_tensor_is_larger_than_a_chunk_and_what_fits_is_computed_once():
+    q, t, ids, valid = random_case(b=32, m=8)
+    matrix = 32 * 8 * 2 * 32 * 8
+    seen = {}
+    for n in (1, 4):
+        with Largest() as seen[n]:
+            PartContrast(logits_at_once=matrix // n)(q, t, ids, valid).backward()
+    assert (seen[1].elements, seen[4].elements) == (matrix, matrix // 4)
+    assert seen[1].products == 4  # forward and gradient, of each view
+    assert seen[4].products == 2 * 4 * 3  # and forward once more
 
 
 def test_temperature_must_be_positive():

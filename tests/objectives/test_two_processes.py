@@ -14,7 +14,7 @@ from ssl_parts.objectives import PartContrast
 SCRIPT = Path(__file__).with_name("two_process_loss.py")
 
 
-def contrast_case(second_rank_empty, own_targets):
+def contrast_case(second_rank_empty, own_targets, logits_at_once=2**22):
     """own_targets: the student's own vectors are the targets, so gradients cross the ranks."""
     g = torch.Generator().manual_seed(0)
     valid = [torch.rand(6, 4, generator=g) > 0.3 for _ in range(2)]
@@ -22,6 +22,7 @@ def contrast_case(second_rank_empty, own_targets):
         valid = [v.clone().index_fill_(0, torch.arange(3, 6), False) for v in valid]
     return {
         "own_targets": own_targets,
+        "logits_at_once": logits_at_once,  # of the two ranks; one process takes all at once
         "weight": torch.randn(8, 8, generator=g),
         "x": [torch.randn(6, 4, 8, generator=g) for _ in range(2)],
         "t": [torch.randn(6, 4, 8, generator=g) for _ in range(2)],
@@ -30,7 +31,7 @@ def contrast_case(second_rank_empty, own_targets):
     }
 
 
-CONTRASTS = [contrast_case(False, True), contrast_case(True, False)]
+CONTRASTS = [contrast_case(False, True), contrast_case(True, False), contrast_case(False, True, 4 * 48)]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,9 @@ def contrast(case):
     model = DistributedDataParallel(layer)
     q = tuple(model(torch.stack(case["x"])[:, half]))
     t = q if case["own_targets"] else tuple(pair[half] for pair in case["t"])
-    loss = PartContrast()(q, t, *(tuple(pair[half] for pair in case[key]) for key in ("ids", "valid")))
+    loss = PartContrast(logits_at_once=case["logits_at_once"])(
+        q, t, *(tuple(pair[half] for pair in case[key]) for key in ("ids", "valid"))
+    )
     loss.backward()
     return {"loss": mean(loss), "gradient": layer.weight.grad}
 
