@@ -21,16 +21,24 @@ def case(seed=0, flip=0.5):
     return maps, Views(torch.zeros(0), ids, theta, torch.zeros(2 * B, K))
 
 
-def assignment(maps, ids, b):
-    """Shares (2,K,SIDE,SIDE) of image b, cell by cell."""
-    cells = [(v, r, c) for v in range(2) for r in range(SIDE) for c in range(SIDE)]
-    feature = {(v, r, c): maps[v * B + b, :, r, c].numpy() for v, r, c in cells}
+CELLS = [(v, r, c) for v in range(2) for r in range(SIDE) for c in range(SIDE)]
+
+
+def mean_and_centres(maps, ids, b):
+    """What the features of image b are compared with: their mean and the directions of the parts that are there."""
+    feature = {(v, r, c): maps[v * B + b, :, r, c].numpy() for v, r, c in CELLS}
     mean = np.mean(list(feature.values()), 0)
     unit = {cell: (x - mean) / np.linalg.norm(x - mean) for cell, x in feature.items()}
+    of_part = [[unit[v, r, c] for v, r, c in CELLS if ids[v * B + b, r, c] == k] for k in range(K)]
+    return mean, {k: sum(rows) / np.linalg.norm(sum(rows)) for k, rows in enumerate(of_part) if rows}
+
+
+def assignment(maps, mean, centres, b):
+    """Shares (2,K,SIDE,SIDE) of image b, cell by cell."""
+    feature = {(v, r, c): maps[v * B + b, :, r, c].numpy() for v, r, c in CELLS}
+    unit = {cell: (x - mean) / np.linalg.norm(x - mean) for cell, x in feature.items()}
     shares = np.zeros((2, K, SIDE, SIDE))
-    of_part = [[unit[v, r, c] for v, r, c in cells if ids[v * B + b, r, c] == k] for k in range(K)]
-    centres = {k: sum(rows) / np.linalg.norm(sum(rows)) for k, rows in enumerate(of_part) if rows}
-    for v, r, c in cells:
+    for v, r, c in CELLS:
         weights = {k: math.exp(unit[v, r, c] @ centre / TAU) for k, centre in centres.items()}
         for k, weight in weights.items():
             shares[v, k, r, c] = weight / sum(weights.values())
@@ -48,10 +56,12 @@ def bilinear(values, x, y):
     return total
 
 
-def by_hand(maps, views):
+def by_hand(maps, views, compared_with=None):
+    """The term, cell by cell; mean and centres are those of `compared_with`, or of the maps themselves."""
+    compared_with = maps if compared_with is None else compared_with
     total, count = 0.0, 0
     for b in range(B):
-        shares = assignment(maps, views.ids_Ngg, b)
+        shares = assignment(maps, *mean_and_centres(compared_with, views.ids_Ngg, b), b)
         theta = [np.vstack([views.theta_N23[v * B + b].double().numpy(), [0, 0, 1]]) for v in range(2)]
         for v, w in ((0, 1), (1, 0)):
             for r in range(SIDE):
@@ -72,6 +82,39 @@ def test_equals_the_loop_over_cells(seed):
     expected = by_hand(maps, views)
     assert 0.01 < expected < 1
     assert float(Equivariance(TAU)(maps, views)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_gradient_is_that_of_finite_differences_with_mean_and_centres_held(seed):
+    maps, views = case(seed)
+    loss = Equivariance(TAU)(maps.requires_grad_(), views)
+    gradient = torch.autograd.grad(loss, maps)[0].double()
+    maps = maps.detach().double()
+    for number in range(3):
+        towards = torch.randn(maps.shape, generator=torch.Generator().manual_seed(number), dtype=torch.float64)
+        before, after = (by_hand(maps + h * towards, views, compared_with=maps) for h in (-1e-5, 1e-5))
+        expected = (after - before) / 2e-5
+        assert abs(expected) > 1e-3
+        assert float((gradient * towards).sum()) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_two_crops_of_one_map_cost_nothing_and_pull_nowhere(flipped):
+    g = torch.Generator().manual_seed(0)
+    image, ids = torch.randn(1, D, 6, 6, generator=g), torch.randint(K - 1, (1, 6, 6), generator=g)
+    share, at, turn = SIDE / 6, 1 - SIDE / 6, -1.0 if flipped else 1.0
+    left_top = crop_theta(*(torch.tensor([x]) for x in (share, share, -at, -at)))
+    right = crop_theta(*(torch.tensor([x]) for x in (turn * share, share, at, -at)))
+    one, two = (image[..., :4, :4], ids[:, :4, :4]), (image[..., :4, 2:], ids[:, :4, 2:])
+    if flipped:
+        two = tuple(part.flip(-1) for part in two)
+    maps, both_ids = (torch.cat(pair).contiguous() for pair in zip(one, two))
+    views = Views(torch.zeros(0), both_ids, torch.cat([left_top, right]), torch.zeros(2, K))
+    loss = Equivariance(TAU)(maps.requires_grad_(), views)
+    assert float(loss.detach()) < 1e-10
+    assert float(torch.autograd.grad(loss, maps)[0].abs().max()) < 1e-5
+    moved = maps.detach() + 0.3 * torch.randn(maps.shape, generator=g)
+    assert float(Equivariance(TAU)(moved, views)) > 1e-3
 
 
 def test_a_map_that_moves_with_the_image_costs_nothing_and_one_that_does_not_costs():
