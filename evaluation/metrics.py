@@ -142,6 +142,10 @@ class PairedTest:
         """Whether the difference is larger than the seeds' spread: p < 0.05."""
         return bool(self.p < 0.05)
 
+    @property
+    def p_text(self) -> str:
+        return f"p={self.p:.2g}" if self.p >= 0.001 else "p<0.001"
+
     def sentence(self) -> str:
         """The difference in points, seed by seed, and what can be said of it."""
         points = f"{100 * self.mean:+.1f} points"
@@ -150,8 +154,7 @@ class PairedTest:
         verdict = "larger than" if self.beyond_spread else "within"
         each = ", ".join(f"{100 * d:+.1f}" for d in self.each)
         spread = f"± {100 * self.sd:.1f} over {self.n} seeds ({each})"
-        p = f"p={self.p:.2g}" if self.p >= 0.001 else "p<0.001"
-        return f"{points} {spread}, {verdict} the seeds' spread (paired t, {p})"
+        return f"{points} {spread}, {verdict} the seeds' spread (paired t, {self.p_text})"
 
 
 def paired_test(a: Sequence[float], b: Sequence[float]) -> PairedTest:

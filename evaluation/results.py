@@ -174,11 +174,15 @@ def format_table(
     keys = list(columns) if columns else list(dict.fromkeys(key for _, values, _ in lines for key in values))
     heads = ["", *((columns or {}).get(key, key) for key in keys)]
     cells = [[name, *(format_measure(values.get(key)) for key in keys)] for name, values, _ in lines]
+    described = list(dict.fromkeys(note for _, _, note in lines if note)) if notes else []
+    return "\n".join([markdown_table(heads, cells), *(["", *described] if described else [])])
+
+
+def markdown_table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns stand below each other, the first to the left, the others to the right."""
     widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
     rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
-    body = [_line(heads, widths), _line(rule, widths), *(_line(cell, widths) for cell in cells)]
-    described = list(dict.fromkeys(note for _, _, note in lines if note)) if notes else []
-    return "\n".join([*body, *(["", *described] if described else [])])
+    return "\n".join(_line(line, widths) for line in [heads, rule, *cells])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -1,8 +1,12 @@
-"""Figures as inline SVG: text stays text, and it takes the page's colour, so one figure serves light and dark."""
+"""Figures as inline SVG: text stays text, and it takes the page's colour, so one figure serves light and dark.
+
+A picture beside a table (`measures_picture`) is a PNG of its own.
+"""
 
 import io
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -54,20 +58,44 @@ def measure_chart(arms: Mapping[str, Mapping[str, Any]], label: str) -> str:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.2, 0.75 + 0.5 * len(arms)), layout="constrained")
         axes = figure.add_subplot()
-        for i, measure in enumerate(arms.values()):
-            y, colour, mean = -i, SERIES[i % len(SERIES)], 100 * measure["mean"]
-            spread = _spread(measure)
-            if spread is not None:
-                axes.plot(spread, [y, y], color=colour, linewidth=6, alpha=0.35, solid_capstyle="butt")
-            axes.plot(
-                [100 * v for v in measure["values"]], [y] * len(measure["values"]), "o", color=colour, markersize=4
-            )
-            axes.plot([mean, mean], [y - 0.28, y + 0.28], color=INK, linewidth=2)
+        _draw_measure(axes, list(arms.values()))
         axes.set_yticks([-i for i in range(len(arms))], list(arms))
-        axes.set_ylim(-len(arms) + 0.4, 0.6)
-        axes.set_xlabel("percent")
         _bare(axes)
         return _svg(figure, label)
+
+
+def measures_picture(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], path: Path) -> None:
+    """A PNG of a table over seeds: a panel a measure, an arm a line, each seed a dot, the mean a bar, ± sd a band.
+
+    Args:
+        rows: arm → {"values": measure → a `Measure` as JSON}.
+        columns: measure → heading; those that no arm has are left out.
+    """
+    keys = [key for key in columns if any(key in row["values"] for row in rows.values())]
+    with matplotlib.rc_context({"font.size": 9}):
+        figure = Figure(figsize=(2.2 + 2.6 * len(keys), 0.9 + 0.4 * len(rows)), layout="constrained", dpi=150)
+        panels = figure.subplots(1, max(1, len(keys)), sharey=True, squeeze=False)[0]
+        for axes, key in zip(panels, keys, strict=False):
+            _draw_measure(axes, [row["values"].get(key) for row in rows.values()])
+            axes.set_title(columns[key], fontsize=9)
+            _bare(axes)
+        panels[0].set_yticks([-i for i in range(len(rows))], list(rows))
+        figure.savefig(path, format="png", metadata={"Software": None})
+
+
+def _draw_measure(axes: Axes, measures: Sequence[Mapping[str, Any] | None]) -> None:
+    """One line a measure, from the top; None leaves its line empty."""
+    for i, measure in enumerate(measures):
+        if measure is None:
+            continue
+        y, colour, mean = -i, SERIES[i % len(SERIES)], 100 * measure["mean"]
+        spread = _spread(measure)
+        if spread is not None:
+            axes.plot(spread, [y, y], color=colour, linewidth=6, alpha=0.35, solid_capstyle="butt")
+        axes.plot([100 * v for v in measure["values"]], [y] * len(measure["values"]), "o", color=colour, markersize=4)
+        axes.plot([mean, mean], [y - 0.28, y + 0.28], color=INK, linewidth=2)
+    axes.set_ylim(-len(measures) + 0.4, 0.6)
+    axes.set_xlabel("percent")
 
 
 def _spread(measure: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -50,3 +50,10 @@ PUBLISHED: list[Published] = [
 def published_for(data: str) -> list[Published]:
     """What was reported on this data set; [] for most."""
     return [row for row in PUBLISHED if row.data == data]
+
+
+def published_gains() -> dict[str, float]:
+    """Data set → points of linear accuracy that the paper's PARTICLE gained over its base, DetCon's ResNet-50."""
+    percent = {(row.data, row.model): row.percent for row in PUBLISHED if row.source == ABSTRACT}
+    sets = dict.fromkeys(data for data, _ in percent)
+    return {d: round(percent[d, "ResNet-50, DetCon + PARTICLE"] - percent[d, "ResNet-50, DetCon"], 1) for d in sets}

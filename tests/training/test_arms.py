@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from scipy import stats
 from tiny_run import overrides
 
 from evaluation.results import Measure
@@ -14,10 +15,12 @@ from ssl_parts.config import load_config
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import METHODS
 from ssl_parts.parts import PartStore
+from ssl_parts.report.published import PROTOCOL
 from ssl_parts.training import compare, phase
 from ssl_parts.training import pretrain as pretrain_module
 from ssl_parts.training.arms import ARMS, OURS
-from ssl_parts.training.compare import differences_to_ours, published_lines
+from ssl_parts.training.compare import paired_tests
+from ssl_parts.training.compare_table import as_markdown, published_paragraphs
 from ssl_parts.training.pretrain import pretrain
 
 CHOSEN = ["instance_views", "detcon", "one_round"]
@@ -77,6 +80,9 @@ def test_arms_start_from_the_base_take_all_steps_and_survive_a_kill(tmp_path, mo
     vectors = [torch.cat([v.flatten().float() for v in state.values()]) for state in found.values()]
     assert all(not torch.equal(a, b) for i, a in enumerate(vectors) for b in vectors[:i])
     assert OURS in (tmp_path / "tiny" / "table.md").read_text()
+    assert (tmp_path / "tiny" / "table.png").read_bytes().startswith(b"\x89PNG")
+    written = json.loads((tmp_path / "tiny" / "results.json").read_text())
+    assert set(written["differences"]) == set(results["rows"]) - {OURS}
 
 
 def test_a_run_of_another_method_names_its_row(tmp_path):
@@ -99,13 +105,26 @@ def test_every_method_has_an_arm_and_wrong_arms_are_named(tmp_path):
         pretrain(load_config("quickstart", overrides(tmp_path, "run.arms=[one_round]", "train.rounds=1")))
 
 
-def test_differences_and_published_numbers_are_told():
-    tables = [{OURS: row(0.5 + s), "base": row(0.25)} for s in (0, 0.125)]
-    (line,) = differences_to_ours(tables)
-    assert line.startswith(f"{OURS} against base, linear") and "+31.2 (+25.0, +37.5; paired" in line
-    assert published_lines("synthetic_birds") == []
-    assert "linear, ResNet-50, DetCon: 35.4 (PARTICLE, arXiv 2309.13822, abstract)" in published_lines("cub")
+def test_the_table_says_what_is_more_than_the_spread_against_each_arm():
+    gains = {"base": (0.25, 0.25, 0.25), "base + SimCLR": (0.5, 0.375, 0.625), OURS: (0.5, 0.5, 0.5625)}
+    tables = [{arm: row(values[seed]) for arm, values in gains.items()} for seed in range(3)]
+    text = as_markdown(compare.over_seeds(tables), paired_tests(tables), [0, 1, 2], OURS, "synthetic_birds")
+    lines = [line.replace(" ", "") for line in text.splitlines()]
+    p = stats.ttest_rel(gains[OURS], gains["base"]).pvalue
+    assert f"|base|**+27.1±3.6**(+25.0,+25.0,+31.2),p={p:.2g}|" in lines
+    assert "|base+SimCLR|+2.1±9.5(+0.0,+12.5,-6.2),p=0.74|" in lines
+    assert "- base + PARTICLE against base: larger than the seeds' spread in linear, all labels (+27.1)." in text
+    assert "base + SimCLR: larger than the seeds' spread in nothing. Within it: linear, all labels (+2.1)." in text
+    assert "nothing can be said" in as_markdown(tables[0], paired_tests(tables[:1]), [0], OURS, "cub")
+
+
+def test_published_numbers_stand_below_the_table():
+    (elsewhere,) = published_paragraphs("synthetic_birds")
+    assert "+6.6 on cub, +8.6 on aircraft, +7.7 on cars" in elsewhere
+    table, protocol, _ = published_paragraphs("cub")
+    assert "| ResNet-50, DetCon (PARTICLE, arXiv 2309.13822, abstract) " in table and " 35.4 |" in table
+    assert PROTOCOL["linear"] in protocol and PROTOCOL["part mIoU"] not in protocol
 
 
 def row(value):
-    return {"values": {"linear": {"mean": value}}}
+    return {"values": {"linear": {"mean": value, "sd": None, "values": [value]}}, "note": ""}
