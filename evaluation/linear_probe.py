@@ -129,7 +129,7 @@ def sweep_c(
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Checked arrays; labels are 0..K-1 in the order of the training classes."""
+    """Checked arrays; labels are 0..K-1 in the order of the training classes. Features may be rotated (`row_space`)."""
 
     train_x: np.ndarray
     train_y: np.ndarray
@@ -155,7 +155,27 @@ def _prepare(
         center, scale = train_x.mean(0), train_x.std(0)
         scale[scale < 1e-12] = 1
     places = np.searchsorted(classes, train_y), np.searchsorted(classes, test_y)
-    return _Prepared((train_x - center) / scale, places[0], (test_x - center) / scale, places[1])
+    train_x, test_x = row_space((train_x - center) / scale, (test_x - center) / scale)
+    return _Prepared(train_x, places[0], test_x, places[1])
+
+
+def row_space(train_x: np.ndarray, test_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Principal coordinates of centred features where there are fewer images than dimensions: at most N of them.
+
+    The optimum lies in the span of the centred training features (any part of a weight across it costs penalty and
+    changes no training score), and coordinates in it are an isometry: same objective, same scores, fewer products. The
+    coordinates are uncorrelated, so the solvers need fewer iterations as well.
+    """
+    n, d = train_x.shape
+    if n >= d:
+        return train_x, test_x
+    center = train_x.mean(0)
+    train_x, test_x = train_x - center, test_x - center
+    squares, left = np.linalg.eigh(train_x @ train_x.T)
+    kept = squares > squares[-1] * n * np.finfo(squares.dtype).eps
+    lengths = np.sqrt(squares[kept])
+    basis = train_x.T @ (left[:, kept] / lengths)
+    return left[:, kept] * lengths, test_x @ basis
 
 
 def check_labelled(x: np.ndarray, y: np.ndarray, which: str) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@ import pytest
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
-from evaluation.linear_probe import linear_probe, sweep_c
+from evaluation.linear_probe import linear_probe, row_space, sweep_c
 from ssl_parts.errors import ConfigError, DataError
 
 
@@ -33,6 +33,39 @@ def test_the_two_solvers_have_one_optimum(c, classes):
     ours, theirs = (linear_probe(*train, c=c, solver=s, tol=t) for s, t in (("torch", 1e-5), ("sklearn", 1e-7)))
     assert ours.objective == pytest.approx(theirs.objective, rel=1e-4)
     assert ours.accuracy == pytest.approx(theirs.accuracy, abs=1e-3)
+
+
+def fewer_images_than_dimensions():
+    """Every image twice, and a constant feature: the rank is below both the images and the dimensions."""
+    rng = np.random.default_rng(0)
+    means, y = rng.standard_normal((4, 60)), np.arange(80) % 4
+    x = np.exp(rng.standard_normal(60)) * (0.4 * means[y] + rng.standard_normal((80, 60))) + 3
+    x[:, 7] = 1.0
+    return np.concatenate([x[:20], x[:20]]), np.concatenate([y[:20], y[:20]]), x[20:], y[20:]
+
+
+@pytest.mark.parametrize("solver", ["sklearn", "torch"])
+@pytest.mark.parametrize("c", [1e-3, 1.0, 1000.0])
+def test_fewer_images_than_dimensions_have_the_optimum_of_all_dimensions(c, solver):
+    train_x, train_y, test_x, test_y = fewer_images_than_dimensions()
+    result = linear_probe(
+        train_x, train_y, test_x, test_y, c=c, solver=solver, tol={"sklearn": 1e-8, "torch": 1e-5}[solver]
+    )
+    plain = LogisticRegression(C=c, max_iter=100_000, tol=1e-8).fit(train_x, train_y)
+    losses = -plain.predict_log_proba(train_x)[np.arange(40), train_y]
+    assert result.objective == pytest.approx(c * losses.sum() + 0.5 * (plain.coef_**2).sum(), rel=1e-4)
+    assert result.accuracy == pytest.approx(plain.score(test_x, test_y), abs=1e-3)
+
+
+def test_row_space_keeps_distances_in_at_most_as_many_coordinates():
+    train_x, _, test_x, _ = fewer_images_than_dimensions()
+    train, test = row_space(train_x, test_x)
+    assert train.shape == (40, 19) and test.shape == (60, 19)  # 20 images, centred
+    distances = np.linalg.norm(train_x[:, None] - train_x, axis=-1)
+    np.testing.assert_allclose(np.linalg.norm(train[:, None] - train, axis=-1), distances, atol=1e-9)
+    products = (test_x - train_x.mean(0)) @ (train_x - train_x.mean(0)).T
+    np.testing.assert_allclose(test @ train.T, products, atol=1e-8)
+    assert row_space(test_x, train_x)[0] is test_x
 
 
 def test_standardised_features_do_not_depend_on_their_units():
