@@ -7,7 +7,9 @@ Shapes: B images, D channels, N = H*W positions of the map, P parts. Boxes are x
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -63,26 +65,36 @@ def mine_object(map_BDHW: Tensor, support: float = 0.3) -> MinedObject:
 
 
 def largest_component(mask_BHW: Tensor) -> Tensor:
-    """The largest 8-connected component of each mask (the first in row-major order of equal ones), bool (B,H,W).
+    """The largest 8-connected component of each mask (the first in row-major order of equal ones), bool (B,H,W)."""
+    numbers_BN = (_numbers_by_scan if mask_BHW.device.type == "cpu" else numbers_by_sweeps)(mask_BHW).flatten(1)
+    sizes_BN = torch.zeros(len(mask_BHW), mask_BHW[0].numel() + 1, dtype=torch.long, device=mask_BHW.device)
+    sizes_BN.scatter_add_(1, numbers_BN, (numbers_BN > 0).long())
+    largest_B1 = sizes_BN.argmax(1, keepdim=True)  # the first of equal sizes
+    return ((numbers_BN == largest_B1) & (numbers_BN > 0)).view(mask_BHW.shape)
 
-    Each position takes the largest number among its neighbours, then in its unbroken run of its row and of its column,
-    until nothing changes: a few sweeps, where steps to neighbours alone take as many as the longest path.
+
+def _numbers_by_scan(mask_BHW: Tensor) -> Tensor:
+    """`numbers_by_sweeps` on a CPU, numbered 1, 2, ... in row-major order of the components' first positions."""
+    labelled = [ndimage.label(mask_HW, structure=np.ones((3, 3)))[0] for mask_HW in mask_BHW.numpy()]
+    return torch.from_numpy(np.stack(labelled)).long()
+
+
+def numbers_by_sweeps(mask_BHW: Tensor) -> Tensor:
+    """A number an 8-connected component, smaller for those that begin earlier in row-major order; 0 outside, (B,H,W).
+
+    Each position takes the largest label among its neighbours, then in its unbroken run of its row and of its column,
+    until nothing changes: a few sweeps of the whole batch, where steps to neighbours alone take as many as the longest
+    path.
     """
-    B, H, W = mask_BHW.shape
+    H, W = mask_BHW.shape[1:]
     labels_BHW = torch.arange(H * W, 0, -1, device=mask_BHW.device).view(1, H, W) * mask_BHW
     while True:
         spread_BHW = F.max_pool2d(labels_BHW[:, None].double(), 3, stride=1, padding=1)[:, 0].long() * mask_BHW
         spread_BHW = _spread_along_runs(spread_BHW, mask_BHW)
         spread_BHW = _spread_along_runs(spread_BHW.mT, mask_BHW.mT).mT
         if torch.equal(spread_BHW, labels_BHW):
-            break
+            return (H * W + 1 - labels_BHW) * mask_BHW
         labels_BHW = spread_BHW
-    labels_BN = labels_BHW.flatten(1)
-    sizes_BN = torch.zeros(B, H * W + 1, dtype=torch.long, device=mask_BHW.device)
-    sizes_BN.scatter_add_(1, labels_BN, (labels_BN > 0).long())
-    # The first of equal sizes is the one with the largest number; argmax takes the first maximum, so look from the end.
-    largest_B1 = H * W - sizes_BN.flip(1).argmax(1, keepdim=True)
-    return ((labels_BN == largest_B1) & (labels_BN > 0)).view(B, H, W)
 
 
 def _spread_along_runs(labels_BHW: Tensor, mask_BHW: Tensor) -> Tensor:

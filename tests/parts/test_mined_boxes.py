@@ -5,6 +5,7 @@ import torch
 from scipy import ndimage
 
 from ssl_parts.errors import PartDiscoveryError
+from ssl_parts.parts import mined_boxes
 from ssl_parts.parts.mined_boxes import (
     MinedObject,
     boxes_of,
@@ -25,8 +26,15 @@ def blob_map(height=8, width=8, channels=16, seed=0):
     return maps
 
 
+@pytest.fixture(params=["scan", "sweeps"])
+def numbering(request, monkeypatch):
+    """Both ways to number components: by scipy on a CPU, and for a batch on any device."""
+    if request.param == "sweeps":
+        monkeypatch.setattr(mined_boxes, "_numbers_by_scan", mined_boxes.numbers_by_sweeps)
+
+
 @pytest.mark.parametrize("density", [0.0, 0.3, 0.5, 0.8, 1.0])
-def test_largest_component_is_scipys(density):
+def test_largest_component_is_scipys(density, numbering):
     masks = torch.rand(6, 9, 7, generator=torch.Generator().manual_seed(2)) < density
     found = largest_component(masks)
     for mask, mine in zip(masks, found):
@@ -39,7 +47,13 @@ def test_largest_component_is_scipys(density):
         assert mine.numpy().tolist() == (labels == sizes.index(max(sizes)) + 1).tolist()
 
 
-def test_a_snake_is_one_component():
+def test_of_two_equal_components_the_first_is_taken(numbering):
+    mask = torch.zeros(1, 4, 5, dtype=torch.bool)
+    mask[0, 0, 3:] = mask[0, 2:, 0] = True
+    assert largest_component(mask).nonzero().tolist() == [[0, 0, 3], [0, 0, 4]]
+
+
+def test_a_snake_is_one_component(numbering):
     mask = torch.zeros(1, 9, 9, dtype=torch.bool)
     mask[:, ::2] = True
     mask[:, 1, 8] = mask[:, 3, 0] = mask[:, 5, 8] = mask[:, 7, 0] = True
