@@ -5,13 +5,16 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 
+from evaluation.config import register
 from evaluation.features import extract_features
 from evaluation.linear_probe import linear_probe
 from evaluation.protocols import PROTOCOLS, Bench, run_protocol
 from evaluation.protocols.segmentation import labelled_splits
 from evaluation.results import Row, load_results, save_results
 from evaluation.segmenter import SegmenterConfig
+from ssl_parts.config import CONFIGS, load_config
 from ssl_parts.errors import ConfigError, DataError
 from ssl_parts.parts import PartsConfig
 
@@ -55,12 +58,42 @@ def test_a_row_says_everything_and_survives_the_file(name, bench, tmp_path):
     assert json.loads(json.dumps(asdict(row)))["settings"].keys() >= QUICK[name].keys()
 
 
-@pytest.mark.parametrize("name", ["linear", "parts_decoder", "few_label", "parts", "overcluster", "retrieval"])
+# What makes the protocols as they are shipped small. Whether and how they select stays as it is in configs/protocol.
+SHRUNK = {
+    "linear": [],
+    "linear_swept": ["protocol.sweep_values=[1e-4,1e-2,1.0,100.0]"],
+    "few_label": ["protocol.shots=[1.0,3.0,0.5]", "protocol.draws=2"],
+    "knn": ["protocol.k=[1,5]"],
+    "parts": ["protocol.shots=[3,0]", "protocol.draws=2", "protocol.grid=8"],
+    "parts_decoder": [
+        "protocol.shots=[4]",
+        "protocol.folds=2",
+        "protocol.validation=4",
+        "protocol.segmenter.epochs=12",
+    ],
+    "parts_finetune": ["protocol.folds=2"],
+    "retrieval": ["protocol.images=6", "protocol.draws=2", "protocol.grid=8", "protocol.k=5"],
+    "overcluster": ["protocol.images=6", "protocol.draws=2", "protocol.grid=8", "protocol.clusters=[6,12]"],
+    "discovery": ["protocol.draws=1", "protocol.parts.size=8", "protocol.parts.k=3"],
+}
+SEGMENTER = [f"protocol.segmenter.{k}" for k in ("epochs=4", "lr=0.01", "batch=4", "widths=[8]", "validate_every=1")]
+SELECTING = {"linear_swept", "parts_decoder", "parts_finetune"}
+
+
+def shipped(name):
+    register()
+    trained = SEGMENTER if name in ("parts_decoder", "parts_finetune") else []
+    return load_config("evaluate", [f"protocol={name}", *trained, *SHRUNK[name]]).protocol
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "protocol").glob("*.yaml")))
 def test_nothing_is_chosen_on_test_images(name, bench, squares):
-    """Shuffled test labels and masks: other figures, the same choices."""
-    honest = run_protocol(quick(name), bench)[0]
+    """Every protocol of configs/protocol. Shuffled test labels and masks: other figures, the same choices."""
+    honest = run_protocol(shipped(name), bench)[0]
     shuffled = replace(bench, test=_shuffled(squares(images=12, split="test")))
-    other = run_protocol(quick(name), shuffled)[0]
+    other = run_protocol(shipped(name), shuffled)[0]
+    assert ("chosen" in honest.settings and not honest.selection.startswith("none")) == (name in SELECTING)
+    assert (honest.splits["val"] > 0) == (name in SELECTING)
     assert honest.selection == other.selection
     assert honest.settings == other.settings  # with what was chosen
     assert honest.splits == other.splits
@@ -68,14 +101,15 @@ def test_nothing_is_chosen_on_test_images(name, bench, squares):
 
 
 def _shuffled(bank):
-    """The same images; labels permuted, part ids 1 and 2 exchanged in every other image."""
+    """The same images; labels permuted, part ids 1 and 2 exchanged, masks upside down in every other image."""
     bank.labels = np.roll(bank.labels, 1)
     original = type(bank.dataset).__getitem__
 
     class Shuffled(type(bank.dataset)):
         def __getitem__(self, i):
             sample = original(self, i)
-            mask = sample.part_mask.flip(-2) if i % 2 else sample.part_mask
+            mask = torch.tensor([0, 2, 1], dtype=torch.uint8)[sample.part_mask.long()]
+            mask = mask.flip(-2) if i % 2 else mask
             return replace(sample, part_mask=mask)
 
     bank.dataset.__class__ = Shuffled
