@@ -66,10 +66,11 @@ SHRUNK = {
     "knn": ["protocol.k=[1,5]"],
     "parts": ["protocol.shots=[3,0]", "protocol.draws=2", "protocol.grid=8"],
     "parts_decoder": [
-        "protocol.shots=[4]",
+        "protocol.shots=[8]",
         "protocol.folds=2",
         "protocol.validation=4",
-        "protocol.segmenter.epochs=12",
+        "protocol.segmenter.epochs=16",
+        "protocol.segmenter.lr=0.003",
     ],
     "parts_finetune": ["protocol.folds=2"],
     "retrieval": ["protocol.images=6", "protocol.draws=2", "protocol.grid=8", "protocol.k=5"],
