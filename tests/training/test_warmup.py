@@ -37,5 +37,7 @@ def test_shards_with_labels_and_no_test_split_are_enough(tmp_path):
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
     tiny = [word for word in overrides(tmp_path) if not word.startswith(("data.", "train.rounds"))]
-    pretrain(load_config("warmup", [*tiny, "data=shards", f"data.root={tmp_path}", "data.size=48"]))
+    config = load_config("warmup", [*tiny, "data=shards", f"data.root={tmp_path}"])
+    assert config.data.size == 64
+    pretrain(config)
     assert (tmp_path / "tiny" / "base" / "encoder.safetensors").exists()
