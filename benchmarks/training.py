@@ -3,19 +3,23 @@
     python benchmarks/training.py --encoder resnet18 --size 128 --batch 16 --steps 2     # one core, some minutes
     python benchmarks/training.py --device cuda --batch 64 --peak-tflops 989             # ResNet-50 on an H100
     python benchmarks/training.py --device cuda --encoder vit_small_patch16_224 --batch 128 --peak-tflops 989
+    python benchmarks/training.py --encoder resnet18_small --size 48 --batch 128 --hidden 512 --projection 128
+    python benchmarks/training.py --encoder resnet18 --file-size 1024 --steps 1          # large photographs
     python benchmarks/training.py --loss-memory                                           # B=512, M=16, CPU
 
 Both start from the same image files, part ids and weights: the part-contrastive loss alone, targets from a teacher,
 SGD, batch-norm statistics frozen (one forward for both views would otherwise see other statistics than one for each).
 First both compute the loss of the same views, which must agree; then they take turns, and each line is the median of
 rounds. Ours runs as in a run: images decoded once, views on the device, bf16 on a GPU and fp32 on a CPU. On CPU
-everything is on one core and counted by the processor's time, on a GPU by the clock on the wall.
+everything is on one core and counted by the processor's time, on a GPU by the clock on the wall; the plain loop has a
+process of its own there, because ours asks the C library to keep what is freed (`ssl_parts/allocator.py`).
   pairs/s       of data, views, forward, backward, optimiser and teacher together
   encoder only  the share of our step that the encoders' forward passes and the student's backward alone would take
   of peak       floating-point operations of these passes, over our step's time and --peak-tflops (GPU, bf16)
 """
 
 import argparse
+import multiprocessing
 import os
 import resource
 import statistics
@@ -28,12 +32,15 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from clocked import clocked
 from loading import draw_files
+from omegaconf import OmegaConf
 from plain_loop import PlainLoop, TwoViews, one_way, step_loss
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssl_parts.allocator import keep_freed_memory
+from ssl_parts.config import CONFIGS
 from ssl_parts.data import DeviceBank, ImageBank, build_dataset
-from ssl_parts.encoders import build_encoder
+from ssl_parts.encoders import Encoder, EncoderConfig
 from ssl_parts.objectives import ObjectiveConfig, PartContrast
 from ssl_parts.parts.store import PartStore, StoreInfo
 from ssl_parts.training.config import Preset, TrainConfig
@@ -47,10 +54,14 @@ K, GRID = 15, 56
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", default="resnet50")
+    parser.add_argument("--encoder", default="resnet50", help="a file in configs/encoder, or a name of timm")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=4, help="of each round")
+    parser.add_argument("--file-size", type=int, default=384, help="side of the JPEG files in pixels")
+    parser.add_argument("--hidden", type=int, default=4096, help="width of the heads")
+    parser.add_argument("--projection", type=int, default=256, help="their output")
+    parser.add_argument("--compile", action="store_true", help="our encoders, by torch.compile")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, help="of the plain loop's loader (default: 0 on CPU, 8 on a GPU)")
     parser.add_argument("--device", default="cpu")
@@ -67,7 +78,7 @@ def main() -> None:
 
 
 def compare(given: argparse.Namespace, folder: Path) -> None:
-    data = build_dataset("folder", draw_files(folder, max(64, 2 * given.batch)))
+    data = build_dataset("folder", draw_files(folder, max(64, 2 * given.batch), given.file_size))
     bank = ImageBank(data, given.size, "crop").fill(workers=1)
     torch.manual_seed(0)
     ids_NHW = torch.randint(0, K, (len(bank), 7, 7)).repeat_interleave(8, 1).repeat_interleave(8, 2).to(torch.uint8)
@@ -85,13 +96,16 @@ def compare(given: argparse.Namespace, folder: Path) -> None:
         drop_last=True,
         num_workers=(0 if given.device == "cpu" else 8) if given.workers is None else given.workers,
     )
+    plain_clock = clock_of_plain(plain, loader, given)
+    if given.device == "cpu":
+        keep_freed_memory()
     with ours.stream(0) as stream:
-        sides = {"ours": lambda: our_steps(ours, stream, given), "plain": lambda: plain_steps(plain, loader, given)}
-        sides["encoder only"] = lambda: encoder_steps(ours, given)
-        seconds = {name: [] for name in sides}
+        clocks = {"ours": lambda: clocked(lambda: our_steps(ours, stream, given), given.device), "plain": plain_clock}
+        clocks["encoder only"] = lambda: clocked(lambda: encoder_steps(ours, given), given.device)
+        seconds = {name: [] for name in clocks}
         for number in range(given.rounds + 1):
-            for name, act in sides.items():
-                spent = clocked(act, given.device)
+            for name, clock in clocks.items():
+                spent = clock()
                 if number:  # the first round warms up
                     seconds[name].append(spent)
     step = {name: statistics.median(values) / given.steps for name, values in seconds.items()}
@@ -105,16 +119,43 @@ def compare(given: argparse.Namespace, folder: Path) -> None:
         print(f"of peak       {counter.get_total_flops() / step['ours'] / given.peak_tflops / 1e12:.0%}")
 
 
+def clock_of_plain(plain: PlainLoop, loader: DataLoader, given: argparse.Namespace) -> Callable[[], float]:
+    """Clocks the plain loop's steps; on CPU in a process of its own, with the C library's own ways of allocation."""
+
+    def clock() -> float:
+        return clocked(lambda: plain_steps(plain, loader, given), given.device)
+
+    if given.device != "cpu":
+        return clock
+    here, there = multiprocessing.Pipe()
+
+    def serve() -> None:
+        while there.recv():
+            there.send(clock())
+
+    multiprocessing.get_context("fork").Process(target=serve, daemon=True).start()
+    return lambda: here.send(True) or here.recv()
+
+
+def encoder_named(name: str) -> Encoder:
+    """That of configs/encoder/NAME.yaml where there is one, else timm's, with random weights."""
+    file = CONFIGS / "encoder" / f"{name}.yaml"
+    given = OmegaConf.load(file) if file.is_file() else {"name": name}
+    return EncoderConfig(**dict(given) | {"weights": None}).build()
+
+
 def our_trainer(given: argparse.Namespace, bank: ImageBank, ids_NHW: torch.Tensor, folder: Path) -> Trainer:
     store = PartStore(StoreInfo(len(bank), ids_NHW.shape[-1], K))
     store.write(range(len(bank)), ids_NHW)
-    objective = ObjectiveConfig(instance_weight=0.0, include_background=True)
+    heads = {"hidden": given.hidden, "projection": given.projection}
+    objective = ObjectiveConfig(instance_weight=0.0, include_background=True, **heads)
     train = TrainConfig(Preset.full, batch=given.batch, optimizer="sgd", lr=0.005, ema=0.996, freeze_norm=True)
+    train.compile = given.compile
     views = ViewsConfig(size=given.size, ids_size=GRID)
     accelerator = Accelerator(cpu=given.device == "cpu", mixed_precision="no" if given.device == "cpu" else "bf16")
     phase = Phase("benchmark", folder, 10_000, 0.005, 0, objective, train.resolved(True), views, store)
     source = bank if given.device == "cpu" else DeviceBank(bank, given.device)
-    return Trainer(phase, build_encoder(given.encoder), source, accelerator, MetricsLog(folder / "none", False))
+    return Trainer(phase, encoder_named(given.encoder), source, accelerator, MetricsLog(folder / "none", False))
 
 
 @torch.no_grad()

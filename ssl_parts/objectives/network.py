@@ -99,10 +99,24 @@ class PartNetwork(nn.Module):
             parts = pool_parts(
                 found["map_NDHW"], ids_Nhw, self.k, self.samples, priority_BK=priority_NK, background=self.background
             )
-            part_NMD = self.part_projector(parts.vectors_BMD)
-            found["part_NMD"] = self.part_predictor(part_NMD) if predict else part_NMD
+            part_NMD = valid_rows_through(self.part_projector, parts.vectors_BMD, parts.valid_BM)
+            if predict and self.has_predictors:
+                part_NMD = valid_rows_through(self.part_predictor, part_NMD, parts.valid_BM)
+            found["part_NMD"] = part_NMD
             found["ids_NM"], found["valid_NM"] = parts.ids_BM, parts.valid_BM
         return Outputs(**found)
+
+
+def valid_rows_through(head: nn.Module, vectors_NMD: Tensor, valid_NM: Tensor) -> Tensor:
+    """The head's output for each valid row, zero elsewhere.
+
+    On a GPU all rows go through and the output of the others means nothing: to count them the host would have to wait.
+    """
+    if vectors_NMD.device.type != "cpu":
+        return head(vectors_NMD)
+    rows_VD = head(vectors_NMD[valid_NM])
+    out_NMD = rows_VD.new_zeros(*valid_NM.shape, rows_VD.shape[-1])
+    return out_NMD.masked_scatter(valid_NM.unsqueeze(-1), rows_VD)
 
 
 def split_views(stacked_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 
 from evaluation.results import format_table, save_results
 from evaluation.suite import COLUMNS, Banks, evaluate_encoder
+from ssl_parts.allocator import keep_freed_memory
 from ssl_parts.data import build_bank
 from ssl_parts.errors import TrainingError
 from ssl_parts.export import export_encoder
@@ -79,13 +80,15 @@ def run_all(config: "Config", accelerator: Accelerator, stop: StopSignal) -> dic
 
 
 def start(config: "Config") -> Accelerator:
-    """Threads, precision, processes. `accelerate launch` exports OMP_NUM_THREADS=1, which would leave cores idle."""
+    """Threads, memory, precision, processes. `accelerate launch` sets OMP_NUM_THREADS=1, which leaves cores idle."""
     from ssl_parts.config import Precision
 
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     threads = config.run.threads or max(1, available_cores() // local)
     torch.set_num_threads(threads)
     cpu = not torch.cuda.is_available()
+    if cpu:
+        keep_freed_memory()
     precision = config.run.precision
     if precision is Precision.auto:
         precision = Precision.bf16 if not cpu or has_fast_bf16() else Precision.fp32
