@@ -140,9 +140,10 @@ def views_against_resnet(options: argparse.Namespace) -> tuple[float, float]:
 
 
 def draw_files(folder: Path, number: int = 300, size: int = 384) -> Path:
-    birds = SyntheticBirds("train", images=number, size=size)
+    birds = SyntheticBirds("train", images=number, size=min(size, 512))  # more than it draws is enlarged
     for i in range(number):
-        Image.fromarray(birds[i].image.permute(1, 2, 0).numpy()).save(folder / f"{i:04d}.jpg", quality=92)
+        image = Image.fromarray(birds[i].image.permute(1, 2, 0).numpy()).resize((size, size), Image.Resampling.BICUBIC)
+        image.save(folder / f"{i:04d}.jpg", quality=92)
     return folder
 
 

@@ -26,7 +26,7 @@ from ssl_parts.training.augment import augment, step_generator
 from ssl_parts.training.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from ssl_parts.training.finetune_config import FinetuneConfig, FinetuneTrain, Order, Select
 from ssl_parts.training.monitor import Guard, MetricsLog, explain_non_finite
-from ssl_parts.training.optim import set_lr
+from ssl_parts.training.optim import create_optimizer, set_lr
 from ssl_parts.training.pretrain import start
 from ssl_parts.training.progress import Progress
 from ssl_parts.training.run_folder import commit, record_run, run_folder
@@ -288,14 +288,7 @@ def build_optimizer(head: Head, train: FinetuneTrain, weights_given: bool) -> to
     own = [p for p in head.parameters() if id(p) not in inside and p.requires_grad]
     groups.append({"params": [p for p in own if p.ndim > 1], "weight_decay": train.weight_decay, "lr_scale": 1.0})
     groups.append({"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0, "lr_scale": 1.0})
-    extra = {"momentum": 0.9} if "sgd" in train.optimizer.lower() else {}
-    try:
-        return timm.optim.create_optimizer_v2(groups, opt=train.optimizer, lr=train.lr, weight_decay=0.0, **extra)
-    except (ValueError, AssertionError, KeyError) as error:
-        known = ", ".join(timm.optim.list_optimizers()[:12])
-        raise ConfigError(
-            f"train.optimizer={train.optimizer!r} is not an optimiser of timm; some are: {known}"
-        ) from error
+    return create_optimizer(groups, train.optimizer, train.lr)
 
 
 def lr_at(step: int, steps: int, train: FinetuneTrain) -> float:

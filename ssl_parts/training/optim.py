@@ -1,5 +1,6 @@
 """Optimiser with layer-wise learning rates, and which modules stay as they are."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,14 +30,24 @@ def build_optimizer(network: nn.Module, config: TrainConfig, lr: float) -> torch
         {"params": matrices, "weight_decay": config.weight_decay, "lr_scale": 1.0},
         {"params": flat, "weight_decay": 0.0, "lr_scale": 1.0},
     ]
-    extra = {"momentum": 0.9} if "sgd" in config.optimizer.lower() else {}
+    return create_optimizer(groups, config.optimizer, lr)
+
+
+def create_optimizer(groups: list[dict], name: str, lr: float) -> torch.optim.Optimizer:
+    """Any optimiser of timm over groups with their own weight decay; torch's own (AdamW, SGD, ...) in one fused kernel.
+
+    Raises:
+        ConfigError: timm does not know the name.
+    """
+    extra = {"momentum": 0.9} if "sgd" in name.lower() else {}
     try:
-        return timm.optim.create_optimizer_v2(groups, opt=config.optimizer, lr=lr, weight_decay=0.0, **extra)
+        kind = timm.optim.get_optimizer_class(name.rpartition("_")[2], bind_defaults=False)
+        if "fused" in inspect.signature(kind.__init__).parameters:
+            extra["fused"] = True
+        return timm.optim.create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=0.0, **extra)
     except (ValueError, AssertionError, KeyError) as error:
         known = ", ".join(timm.optim.list_optimizers()[:12])
-        raise ConfigError(
-            f"train.optimizer={config.optimizer!r} is not an optimiser of timm; some are: {known}"
-        ) from error
+        raise ConfigError(f"train.optimizer={name!r} is not an optimiser of timm; some are: {known}") from error
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
