@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from evaluation.results import format_table, save_results
 from evaluation.suite import COLUMNS, Banks, evaluate_encoder
 from ssl_parts.allocator import keep_freed_memory
 from ssl_parts.data import build_bank
-from ssl_parts.errors import TrainingError
+from ssl_parts.errors import ConfigError, TrainingError
 from ssl_parts.export import export_encoder
 from ssl_parts.report import write_report
 from ssl_parts.report.pictures import report_pictures
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from ssl_parts.config import Config
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+SHARDING = {  # what `accelerate launch` sets for its processes
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
 
 
 def pretrain(config: "Config") -> dict:
@@ -79,10 +85,22 @@ def run_all(config: "Config", accelerator: Accelerator, stop: StopSignal) -> dic
     return stop.interruptible(lambda: finish(run, time.monotonic() - began) if main else {})
 
 
+def check_whole_networks(environment: Mapping[str, str] = os.environ) -> None:
+    """ConfigError where `accelerate launch` shards networks: the teacher, checkpoints and exports need whole ones."""
+    for key, name in SHARDING.items():
+        if environment.get(key, "").lower() in ("1", "true"):
+            raise ConfigError(
+                f"accelerate is configured for {name} ({key}={environment[key]}), which shards networks; here each "
+                "process needs a whole one. Launch with distributed_type: MULTI_GPU (launch/accelerate/one_node.yaml), "
+                "and with train.grad_checkpointing=true where memory is short"
+            )
+
+
 def start(config: "Config") -> Accelerator:
     """Threads, memory, precision, processes. `accelerate launch` sets OMP_NUM_THREADS=1, which leaves cores idle."""
     from ssl_parts.config import Precision
 
+    check_whole_networks()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     threads = config.run.threads or max(1, available_cores() // local)
     torch.set_num_threads(threads)
