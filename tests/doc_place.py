@@ -1,5 +1,7 @@
 """A folder that looks to the documentation's commands like a fresh clone beside somebody's data."""
 
+import io
+import tarfile
 from pathlib import Path
 
 import torch
@@ -14,7 +16,7 @@ CLASSES = ("001.Crow", "002.Jay")
 
 
 def make_place(folder: Path) -> Path:
-    """launch/ and configs/ of this project; images/, cub/, aircraft/, cars/ with twelve drawn birds each, weights."""
+    """launch/ and configs/; images/, cub/, aircraft/, cars/, shards/ with twelve drawn birds each; weights."""
     for name in ("launch", "configs"):
         (folder / name).symlink_to(REPO / name)
     birds = build_dataset("synthetic_birds", None, "train", images=12, size=48, species=4)
@@ -29,6 +31,7 @@ def make_place(folder: Path) -> Path:
             save(picture, folder / root / f"{i}.jpg")
     write_cub(folder / "cub", pictures)
     write_aircraft(folder / "aircraft", pictures)
+    write_shard(folder / "shards", pictures)
     torch.manual_seed(0)
     encoder = build_encoder("resnet18", small=True, width=0.125, last_stage="layer3")
     export_encoder(encoder, folder / "weights", to="timm", image_size=48)
@@ -64,6 +67,18 @@ def write_aircraft(root: Path, pictures: list[Image.Image]) -> None:
     splits = {"train": keys[:6], "val": keys[6:8], "test": keys[8:]}
     for name, members in splits.items():
         write(data / f"images_variant_{name}.txt", [f"{k} {('707-320', 'A330-200')[int(k) % 2]}" for k in members])
+
+
+def write_shard(root: Path, pictures: list[Image.Image]) -> None:
+    root.mkdir()
+    with tarfile.open(root / "train-000000.tar", "w") as archive:
+        for i, picture in enumerate(pictures):
+            stream = io.BytesIO()
+            picture.save(stream, "PNG")
+            for name, content in ((f"{i:06d}.png", stream.getvalue()), (f"{i:06d}.cls", b"0")):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
 
 
 def write(path: Path, lines: list[str]) -> None:

@@ -49,7 +49,7 @@ def check_training_words(words, folder):
     recipe = words[words.index("--config-name") + 1] if "--config-name" in words else "quickstart"
     overrides = [w for w in words if re.match(r"[a-z_]+(\.[a-z_0-9]+)*=", w)]
     placed = [
-        re.sub(r"=(DIR|FILE|CUB|AIRCRAFT|CARS|DETCON\.pth|PATH)$", f"={folder / 'FILE'}", word) for word in overrides
+        re.sub(r"=(DIR|FILE|CUB|AIRCRAFT|CARS|DETCON\.pth|PATH|SHARDS|runs/.*)$", f"={folder / 'FILE'}", word) for word in overrides
     ]
     config = load_config(recipe, placed)
     keys = flatten(config)
