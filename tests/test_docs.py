@@ -48,9 +48,8 @@ def check_training_words(words, folder):
     (folder / "FILE").touch()
     recipe = words[words.index("--config-name") + 1] if "--config-name" in words else "quickstart"
     overrides = [w for w in words if re.match(r"[a-z_]+(\.[a-z_0-9]+)*=", w)]
-    placed = [
-        re.sub(r"=(DIR|FILE|CUB|AIRCRAFT|CARS|DETCON\.pth|PATH|SHARDS|runs/.*)$", f"={folder / 'FILE'}", word) for word in overrides
-    ]
+    placeholder = r"=(DIR|FILE|CUB|AIRCRAFT|CARS|DETCON\.pth|PATH|SHARDS|runs/.*)$"
+    placed = [re.sub(placeholder, f"={folder / 'FILE'}", word) for word in overrides]
     config = load_config(recipe, placed)
     keys = flatten(config)
     assert all(w.partition("=")[0] in keys or "." not in w.partition("=")[0] for w in placed)
