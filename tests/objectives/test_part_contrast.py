@@ -77,7 +77,7 @@ def test_gradient_is_that_of_finite_differences():
         for step in (1e-2, -1e-2):
             shifted = q[0].detach().clone()
             shifted[index] += step
-            moved.append(float(PartContrast(0.5)((shifted, q[1]), t, ids, valid)))
+            moved.append(PartContrast(0.5)((shifted, q[1]), t, ids, valid).item())
         assert (moved[0] - moved[1]) / 2e-2 == pytest.approx(float(gradient[index]), abs=2e-3)
 
 
