@@ -13,6 +13,7 @@ REPO = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: "slow" not in item.keywords)  # first, so that no process is left with one at the end
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="no CUDA device")
