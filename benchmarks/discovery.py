@@ -5,10 +5,11 @@
     python benchmarks/discovery.py --device cuda                  # images/s, and the share of the encoder alone
     python benchmarks/discovery.py --memory                       # peak memory for 1,000 and 10,000 images, about 2 min
 
-On CPU: one core, the processor's time. Both sides cluster the same points, the encoder's maps, resized to 64 x 64 and
-normalised: K clusters, one start, --iterations at most and no other stop. Ours is counted from the maps to the ids
-(reduction, resizing, normalisation, clustering), theirs from the points, which they are given. Every inertia is
-computed from the ids in the full space; the mean over images is compared.
+On CPU: one core, the processor's time. Both sides cluster the same points, the encoder's maps,
+resized to 64 x 64 and normalised: K clusters, one start, --iterations at most and no other stop.
+Ours is counted from the maps to the ids (reduction, resizing, normalisation, clustering), theirs
+from the points, which they are given. Every inertia is computed from the ids in the full space;
+the mean over images is compared.
   exact   reduction=exact: products and means on the small maps; nothing is lost
   pca     reduction=pca: 96 directions, the same for all images, learned from --basis others beforehand
 """
@@ -30,20 +31,31 @@ from torch import Tensor
 
 from ssl_parts.data import ImageBank, build_dataset
 from ssl_parts.encoders import Encoder, build_encoder
-from ssl_parts.parts import ForegroundConfig, PartsConfig, discover_parts, hypercolumn, kmeans, part_stats
-from ssl_parts.parts.hypercolumn import projected_hypercolumn
-from ssl_parts.parts.isometry import principal_directions
-from ssl_parts.parts.kmeans import Clusters, polish
-from ssl_parts.parts.points import hypercolumn_points
+from ssl_parts.parts import (
+    ForegroundConfig,
+    PartsConfig,
+    discover_parts,
+    hypercolumn,
+    kmeans,
+    part_stats,
+)
+from ssl_parts.parts.clustering.kmeans import Clusters, polish
+from ssl_parts.parts.clustering.points import hypercolumn_points
+from ssl_parts.parts.dense.hypercolumn import projected_hypercolumn
+from ssl_parts.parts.dense.isometry import principal_directions
 
 SIZE, CELLS, POLISH = 64, 512, 3
 INPUT = {"mobilenetv2_100": {"mean": [0.5] * 3, "std": [0.5] * 3, "pad_type": "same"}}
-HYPERCOLUMN = {"resnet50": ["stem", "layer1", "layer2", "layer3"]}  # METHODS 1.2; other encoders: all maps
-BARS = {"last map": (40, 10, 0.1), "hypercolumn": (10, 4, 0.5)}  # x scikit-learn, x faiss, percent of inertia
+# METHODS 1.2; other encoders: all maps
+HYPERCOLUMN = {"resnet50": ["stem", "layer1", "layer2", "layer3"]}
+# x scikit-learn, x faiss, percent of inertia
+BARS = {"last map": (40, 10, 0.1), "hypercolumn": (10, 4, 0.5)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", help="folder of photographs; without one, drawn birds")
     parser.add_argument("--encoder", default="resnet50")
     parser.add_argument("--weights", help="file; without one, random weights")
@@ -58,7 +70,11 @@ def main() -> None:
         memory()
         return
     torch.manual_seed(0)
-    encoder = build_encoder(given.encoder, given.weights, **INPUT.get(given.encoder, {})).eval().to(given.device)
+    encoder = (
+        build_encoder(given.encoder, given.weights, **INPUT.get(given.encoder, {}))
+        .eval()
+        .to(given.device)
+    )
     dataset = build_dataset("folder" if given.root else "synthetic_birds", given.root, "train")
     weights = Path(given.weights).name if given.weights else "random weights"
     print(f"{given.encoder}, {weights}, 224 px, K={given.k}, {given.device}")
@@ -86,13 +102,23 @@ def against_others(encoder: Encoder, bank: ImageBank, given: argparse.Namespace)
     last = {encoder.last_stage: test[encoder.last_stage]}
 
     def exact(some: dict[str, Tensor], seeds_B: Tensor) -> Clusters:
-        return kmeans(hypercolumn_points(some, SIZE), given.k, seeds_B, given.iterations, tolerance=0)
+        return kmeans(
+            hypercolumn_points(some, SIZE), given.k, seeds_B, given.iterations, tolerance=0
+        )
 
     def reduced(some: dict[str, Tensor], seeds_B: Tensor) -> Clusters:
-        return kmeans(projected_hypercolumn(some, SIZE, basis_Dd), given.k, seeds_B, given.iterations, tolerance=0)
+        return kmeans(
+            projected_hypercolumn(some, SIZE, basis_Dd),
+            given.k,
+            seeds_B,
+            given.iterations,
+            tolerance=0,
+        )
 
     def polished(some: dict[str, Tensor], seeds_B: Tensor) -> Clusters:
-        return polish(hypercolumn_points(some, SIZE), reduced(some, seeds_B).ids_BN, given.k, POLISH)
+        return polish(
+            hypercolumn_points(some, SIZE), reduced(some, seeds_B).ids_BN, given.k, POLISH
+        )
 
     compare("last map", "exact", last, exact, given)
     same_start(last, given)
@@ -101,11 +127,19 @@ def against_others(encoder: Encoder, bank: ImageBank, given: argparse.Namespace)
     compare("hypercolumn", "exact", several, exact, given)
     kept = f"pca, {basis_Dd.shape[1]} directions with {100 * share:.1f} % of the variance"
     compare("hypercolumn", kept, several, reduced, given)
-    compare("hypercolumn", f"{kept}, then {POLISH} iterations in the full space", several, polished, given)
+    compare(
+        "hypercolumn",
+        f"{kept}, then {POLISH} iterations in the full space",
+        several,
+        polished,
+        given,
+    )
 
 
 def same_start(maps: dict[str, Tensor], given: argparse.Namespace) -> None:
-    """scikit-learn from one seed on the points and on their isometric coordinates: the reduction alone."""
+    """scikit-learn from one seed on the points and on their isometric coordinates: the reduction
+    alone.
+    """
     wide_BND, narrow_BND = hypercolumn(maps, SIZE), hypercolumn(maps, SIZE, exact_reduction=True)
     inertia = []
     for i, points_ND in enumerate(wide_BND):
@@ -120,14 +154,21 @@ def same_start(maps: dict[str, Tensor], given: argparse.Namespace) -> None:
 def shared_basis(maps: dict[str, Tensor]) -> tuple[Tensor, float]:
     cells = torch.linspace(0, SIZE**2 - 1, CELLS).long()
     images = len(next(iter(maps.values())))
-    some = [hypercolumn({s: m[i : i + 1] for s, m in maps.items()}, SIZE)[0, cells] for i in range(images)]
+    some = [
+        hypercolumn({s: m[i : i + 1] for s, m in maps.items()}, SIZE)[0, cells]
+        for i in range(images)
+    ]
     return principal_directions(torch.stack(some), PartsConfig().pca_dims)
 
 
-def compare(name: str, reduction: str, maps: dict[str, Tensor], ours: Callable, given: argparse.Namespace) -> None:
+def compare(
+    name: str, reduction: str, maps: dict[str, Tensor], ours: Callable, given: argparse.Namespace
+) -> None:
     """Time and inertia of the three on the same images, in turns."""
     images = len(next(iter(maps.values())))
-    seconds, inertia, rounds = ({side: [] for side in ("ours", "scikit-learn", "faiss")} for _ in range(3))
+    seconds, inertia, rounds = (
+        {side: [] for side in ("ours", "scikit-learn", "faiss")} for _ in range(3)
+    )
 
     for at in range(0, images, 8):
         some = {stage: m[at : at + 8] for stage, m in maps.items()}
@@ -135,7 +176,9 @@ def compare(name: str, reduction: str, maps: dict[str, Tensor], ours: Callable, 
         found, spent = clocked(ours, some, torch.arange(at, at + len(points_BND)))
         seconds["ours"].append(spent / len(points_BND))
         rounds["ours"] += found.iterations_B.tolist()
-        inertia["ours"] += [inertia_of(points, ids) for points, ids in zip(points_BND, found.ids_BN)]
+        inertia["ours"] += [
+            inertia_of(points, ids) for points, ids in zip(points_BND, found.ids_BN)
+        ]
         for i, points_ND in enumerate(points_BND):
             for side, cluster in (("scikit-learn", sklearn_ids), ("faiss", faiss_ids)):
                 (ids_N, iterations), spent = clocked(cluster, points_ND.numpy(), given, at + i)
@@ -143,7 +186,9 @@ def compare(name: str, reduction: str, maps: dict[str, Tensor], ours: Callable, 
                 rounds[side].append(iterations)
                 inertia[side].append(inertia_of(points_ND, torch.from_numpy(ids_N)))
     shape = " + ".join(f"{m.shape[1]}x{m.shape[2]}x{m.shape[3]}" for m in maps.values())
-    print(f"\n{name}, {reduction}: {images} images of {points_BND.shape[2]} channels at {SIZE} x {SIZE} ({shape})")
+    print(
+        f"\n{name}, {reduction}: {images} images of {points_BND.shape[2]} channels at {SIZE} x {SIZE} ({shape})"
+    )
     for side in seconds:
         line = f"  {side:<13} {1000 * statistics.mean(seconds[side]):8.1f} ms an image"
         line += f"   inertia {statistics.mean(inertia[side]):10.2f}   {statistics.mean(rounds[side]):5.1f} iterations"
@@ -152,15 +197,23 @@ def compare(name: str, reduction: str, maps: dict[str, Tensor], ours: Callable, 
             more = 100 * (statistics.mean(inertia["ours"]) / statistics.mean(inertia[side]) - 1)
             line += f"   ours: {times:.1f} x as fast, inertia {more:+.2f} %"
         print(line)
-    print(f"  wanted: {BARS[name][0]} x scikit-learn, {BARS[name][1]} x faiss, inertia within {BARS[name][2]} %")
+    print(
+        f"  wanted: {BARS[name][0]} x scikit-learn, {BARS[name][1]} x faiss, inertia within {BARS[name][2]} %"
+    )
 
 
-def sklearn_ids(points_ND: np.ndarray, given: argparse.Namespace, seed: int) -> tuple[np.ndarray, int]:
-    found = KMeans(given.k, n_init=1, max_iter=given.iterations, tol=0, random_state=seed).fit(points_ND)
+def sklearn_ids(
+    points_ND: np.ndarray, given: argparse.Namespace, seed: int
+) -> tuple[np.ndarray, int]:
+    found = KMeans(given.k, n_init=1, max_iter=given.iterations, tol=0, random_state=seed).fit(
+        points_ND
+    )
     return found.labels_.astype(np.int64), found.n_iter_
 
 
-def faiss_ids(points_ND: np.ndarray, given: argparse.Namespace, seed: int) -> tuple[np.ndarray, int]:
+def faiss_ids(
+    points_ND: np.ndarray, given: argparse.Namespace, seed: int
+) -> tuple[np.ndarray, int]:
     """faiss with its subsampling off."""
     clustering = faiss.Kmeans(
         points_ND.shape[1], given.k, niter=given.iterations, seed=seed + 1,
@@ -188,7 +241,9 @@ def clocked(act: Callable, *given: object) -> tuple:
 
 
 def rates(encoder: Encoder, bank: ImageBank, given: argparse.Namespace) -> None:
-    """The clustering alone, the encoder alone and the whole pass, over copies of a few images kept in memory."""
+    """The clustering alone, the encoder alone and the whole pass, over copies of a few images kept
+    in memory.
+    """
     count = 2048
     images_BCHW = bank.images(np.arange(64) % len(bank))
     stages = HYPERCOLUMN.get(given.encoder, list(encoder.stages))
@@ -198,13 +253,23 @@ def rates(encoder: Encoder, bank: ImageBank, given: argparse.Namespace) -> None:
 
     with torch.inference_mode():
         maps = encode()
-        alone = 64 / walled(lambda: kmeans(hypercolumn_points(maps, SIZE), given.k, torch.arange(64)))
+        alone = 64 / walled(
+            lambda: kmeans(hypercolumn_points(maps, SIZE), given.k, torch.arange(64))
+        )
         encoding = 64 / walled(encode)
-    config = PartsConfig(stages=stages, size=SIZE, k=given.k, foreground=ForegroundConfig(method="none"))
+    config = PartsConfig(
+        stages=stages, size=SIZE, k=given.k, foreground=ForegroundConfig(method="none")
+    )
     repeated = Repeated(images_BCHW, count)
-    whole = count / walled(lambda: discover_parts(encoder, repeated, config, device=given.device), times=1)
-    print(f"discovery without the encoder {alone:.0f} images/s (wanted: 2,000); encoder alone {encoding:.0f} images/s")
-    print(f"whole pass {whole:.0f} images/s, {100 * whole / encoding:.0f} % of the encoder alone (wanted: 70 %)")
+    whole = count / walled(
+        lambda: discover_parts(encoder, repeated, config, device=given.device), times=1
+    )
+    print(
+        f"discovery without the encoder {alone:.0f} images/s (wanted: 2,000); encoder alone {encoding:.0f} images/s"
+    )
+    print(
+        f"whole pass {whole:.0f} images/s, {100 * whole / encoding:.0f} % of the encoder alone (wanted: 70 %)"
+    )
 
 
 def walled(act: Callable, times: int = 5) -> float:
@@ -248,7 +313,10 @@ def memory() -> None:
             process.start()
             before, after = answer.get()
             process.join()
-        print(f"{count:>7} images: {after:7.1f} MiB at the peak, {before:.1f} MiB before discovery", flush=True)
+        print(
+            f"{count:>7} images: {after:7.1f} MiB at the peak, {before:.1f} MiB before discovery",
+            flush=True,
+        )
 
 
 def discover_many(count: int, folder: str, answer: multiprocessing.Queue) -> None:
@@ -256,9 +324,12 @@ def discover_many(count: int, folder: str, answer: multiprocessing.Queue) -> Non
     torch.manual_seed(0)
     encoder = build_encoder("resnet18", small=True, width=0.125)
     images = Repeated(torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8), count)
-    config = PartsConfig(method="dataset", k=4, size=16, foreground=ForegroundConfig(size=8, sample=64))
+    config = PartsConfig(
+        method="dataset", k=4, size=16, foreground=ForegroundConfig(size=8, sample=64)
+    )
     config.dataset.sample_images = 64
-    discover_parts(encoder, Repeated(images.pixels, 200), config)  # what every discovery takes, whatever its length
+    # what every discovery takes, whatever its length
+    discover_parts(encoder, Repeated(images.pixels, 200), config)
     before = peak()
     part_stats(discover_parts(encoder, images, config, Path(folder) / "parts"))
     answer.put((before, peak()))

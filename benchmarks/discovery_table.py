@@ -1,12 +1,14 @@
-"""How good parts are by kind of feature and number: keypoints of birds, part masks of cars (METHODS 6).
+"""How good parts are by kind of feature and number: keypoints of birds, part masks of cars
+(METHODS 6).
 
     python benchmarks/discovery_table.py --root DIR --weights FILE                    # DIR: CUB, or some of its classes
     python benchmarks/discovery_table.py --root DIR --weights FILE --data carparts
     python benchmarks/discovery_table.py ... --rows "single map" hypercolumn --k 8 --seeds 0
 
-Each row is what `launch/discover.py` does with the words in `ROWS`. Foreground and parts are learned on the training
-images with one clustering for all (parts.method=dataset), and judged on the test images; mean over k-means seeds.
-MobileNetV2 at 224 px, images squashed to squares. Its maps are kept in memory: about 1 MB an image.
+Each row is what `launch/discover.py` does with the words in `ROWS`. Foreground and parts are
+learned on the training images with one clustering for all (parts.method=dataset), and judged on
+the test images; mean over k-means seeds. MobileNetV2 at 224 px, images squashed to squares. Its
+maps are kept in memory: about 1 MB an image.
 """
 
 import argparse
@@ -18,16 +20,28 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from evaluation.part_discovery import judge_parts
-from ssl_parts.config import load_config
+from evaluation.part_scores import judge_parts
+from ssl_parts.commands.discover import DiscoverConfig, register
+from ssl_parts.configuration.compose import load_config
 from ssl_parts.data import ImageBank, build_bank
-from ssl_parts.discovery import DiscoverConfig, register
 from ssl_parts.encoders.encoder import Encoder, Features
 from ssl_parts.parts import discover_parts
 
-# Co-segmentation is made for the fine grid of a ViT and groups of 30 images; a CNN's maps are coarser.
-CNN = ["parts.facet=token", "parts.stride=0", "parts.size=28", "parts.foreground.size=28", "parts.foreground.every=25"]
-CNN += ["parts.crf.near=0.5", "parts.crf.reach=0.625", "parts.group=0", "parts.dataset.sample_points=128"]
+# Co-segmentation is made for the fine grid of a ViT and groups of 30 images; a CNN's maps are
+# coarser.
+CNN = [
+    "parts.facet=token",
+    "parts.stride=0",
+    "parts.size=28",
+    "parts.foreground.size=28",
+    "parts.foreground.every=25",
+]
+CNN += [
+    "parts.crf.near=0.5",
+    "parts.crf.reach=0.625",
+    "parts.group=0",
+    "parts.dataset.sample_points=128",
+]
 ROWS = {
     "raw colour": ["parts.features=colour"],
     "colour + xy": ["parts.features=colour_xy"],
@@ -39,45 +53,90 @@ ROWS = {
 }
 COLUMNS = {
     "cub": ["keypoint_nmi", "keypoint_ari", "keypoint_error", "corloc", "box_iou"],
-    "carparts": ["foreground_nmi", "foreground_ari", "pixel_nmi", "pixel_ari", "image_nmi", "foreground_iou"],
+    "carparts": [
+        "foreground_nmi",
+        "foreground_ari",
+        "pixel_nmi",
+        "pixel_ari",
+        "image_nmi",
+        "foreground_iou",
+    ],
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", required=True)
-    parser.add_argument("--weights", required=True, help="of mobilenetv2_100 with pad_type=same, inputs in [-1, 1]")
+    parser.add_argument(
+        "--weights", required=True, help="of mobilenetv2_100 with pad_type=same, inputs in [-1, 1]"
+    )
     parser.add_argument("--data", default="cub", choices=list(COLUMNS))
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--k", nargs="+", type=int, default=[4, 8, 16])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--words", nargs="*", default=[], metavar="key=value", help="more words for launch/discover.py")
+    parser.add_argument(
+        "--words",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help="more words for launch/discover.py",
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     register()
-    shared = [f"data={given.data}", f"data.root={given.root}", "data.allow_partial=true", "data.fit=squash"]
-    shared += ["data.cache=memory", "encoder=mobilenetv2_100", f"encoder.weights={given.weights}", "parts=dataset"]
+    shared = [
+        f"data={given.data}",
+        f"data.root={given.root}",
+        "data.allow_partial=true",
+        "data.fit=squash",
+    ]
+    shared += [
+        "data.cache=memory",
+        "encoder=mobilenetv2_100",
+        f"encoder.weights={given.weights}",
+        "parts=dataset",
+    ]
     config = configured(shared)
     encoder = config.encoder.build()
     encoder.forward = remembering(encoder.forward)
     train, test = build_bank(config.data), build_bank(config.data, config.data.test_split)
-    print(f"{given.data}: {len(train)} images learned from, {len(test)} judged on, seeds {given.seeds}", flush=True)
-    print(f"| features | k | {' | '.join(COLUMNS[given.data])} | s |\n|{' --- |' * (len(COLUMNS[given.data]) + 3)}")
+    print(
+        f"{given.data}: {len(train)} images learned from, {len(test)} judged on, seeds {given.seeds}",
+        flush=True,
+    )
+    print(
+        f"| features | k | {' | '.join(COLUMNS[given.data])} | s |\n|{' --- |' * (len(COLUMNS[given.data]) + 3)}"
+    )
     for row in given.rows:
         for k in given.k:
-            words = [w for w in shared if not (w == "parts=dataset" and any(x.startswith("parts=") for x in ROWS[row]))]
+            words = [
+                w
+                for w in shared
+                if not (w == "parts=dataset" and any(x.startswith("parts=") for x in ROWS[row]))
+            ]
             config = configured([*words, *ROWS[row], f"parts.k={k}", *given.words])
             began = time.perf_counter()
             found = [scores(encoder, train, test, config, seed) for seed in given.seeds]
-            cells = [told([one[column] for one in found]) for column in COLUMNS[given.data] if column in found[0]]
-            print(f"| {row} | {k} | {' | '.join(cells)} | {time.perf_counter() - began:.0f} |", flush=True)
+            cells = [
+                told([one[column] for one in found])
+                for column in COLUMNS[given.data]
+                if column in found[0]
+            ]
+            print(
+                f"| {row} | {k} | {' | '.join(cells)} | {time.perf_counter() - began:.0f} |",
+                flush=True,
+            )
 
 
 def configured(words: list[str]) -> DiscoverConfig:
     return load_config("discover", words)
 
 
-def scores(encoder: Encoder, train: ImageBank, test: ImageBank, config: DiscoverConfig, seed: int) -> dict[str, float]:
+def scores(
+    encoder: Encoder, train: ImageBank, test: ImageBank, config: DiscoverConfig, seed: int
+) -> dict[str, float]:
     """Learned on the training images, judged on the test images."""
     config.parts.seed = seed
     learned = discover_parts(encoder, train, config.parts)

@@ -1,12 +1,14 @@
-"""Does a run survive SIGKILL anywhere? Real processes, real signals, compared bit for bit with an unbroken run.
+"""Does a run survive SIGKILL anywhere? Real processes, real signals, compared bit for bit with an
+unbroken run.
 
     python benchmarks/kill_resume.py                     # 20 kills of a tiny two-round run: about five minutes
     python benchmarks/kill_resume.py --kills 100 --seed 1
 
-Each start is a process of its own, forked from this one so that libraries need not be read from disk each time. The run
-trains a base and its control, discovers parts and trains twice, evaluates and exports; a checkpoint is written
-after every step. It is killed at random times spread over its life after start-up and started again each time with the
-same command. A run that ends before all kills are done is compared and the next one begun. CPU, fp32, one thread.
+Each start is a process of its own, forked from this one so that libraries need not be read from
+disk each time. The run trains a base and its control, discovers parts and trains twice, evaluates
+and exports; a checkpoint is written after every step. It is killed at random times spread over its
+life after start-up and started again each time with the same command. A run that ends before all
+kills are done is compared and the next one begun. CPU, fp32, one thread.
 """
 
 import argparse
@@ -24,8 +26,8 @@ from pathlib import Path
 
 import torch
 
-from ssl_parts.config import load_config
-from ssl_parts.training.pretrain import pretrain
+from ssl_parts.commands.pretrain import pretrain
+from ssl_parts.configuration.compose import load_config
 
 RECIPE = [
     "data.images=48", "data.test_images=40", "data.size=48", "data.species=4", "encoder.width=0.125",
@@ -36,11 +38,14 @@ RECIPE = [
     "run.pictures=false", "run.name=tiny",
 ]  # fmt: skip
 LAST = "export and report"
-CLOCKS = ("pairs_per_second", "data_wait", "gpu_memory_gb")  # of a logged line: they depend on the machine
+# of a logged line: they depend on the machine
+CLOCKS = ("pairs_per_second", "data_wait", "gpu_memory_gb")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the times")
     given = parser.parse_args()
@@ -50,7 +55,9 @@ def main() -> None:
 
 
 def survives(folder: Path, kills: int, times: random.Random) -> bool:
-    """Whether every run that was killed ended as the unbroken one did; says where each kill struck."""
+    """Whether every run that was killed ended as the unbroken one did; says where each kill
+    struck.
+    """
     unbroken = Life.begin(folder / "unbroken")
     unbroken.ended()
     life, expected = unbroken.seconds(), outcome(folder / "unbroken" / "tiny")
@@ -59,7 +66,8 @@ def survives(folder: Path, kills: int, times: random.Random) -> bool:
     while len(struck) < kills:
         here, lives, here_struck = folder / f"life_{lives}", lives + 1, []
         while True:
-            enough = len(struck) == kills or here_struck[-2:] == [LAST, LAST]  # a long last stage is not all there is
+            # a long last stage is not all there is
+            enough = len(struck) == kills or here_struck[-2:] == [LAST, LAST]
             delay = None if enough else times.uniform(0, 2 * life / kills)
             process = Life.begin(here)
             if process.ended(delay):
@@ -67,19 +75,31 @@ def survives(folder: Path, kills: int, times: random.Random) -> bool:
             process.kill()
             here_struck.append(where(here / "tiny", delay))
             struck.append(here_struck[-1])
-            print(f"kill {len(struck):3} of {kills}, {delay:.2f} s after start-up: {struck[-1]}", flush=True)
+            print(
+                f"kill {len(struck):3} of {kills}, {delay:.2f} s after start-up: {struck[-1]}",
+                flush=True,
+            )
         found = outcome(here / "tiny")
-        different = sorted(name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name))
+        different = sorted(
+            name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)
+        )
         equal = equal and not different
-        print(f"life {lives} ended: {'bit-equal' if not different else 'DIFFERENT: ' + ', '.join(different)}")
+        print(
+            f"life {lives} ended: {'bit-equal' if not different else 'DIFFERENT: ' + ', '.join(different)}"
+        )
     print(f"{len(struck)} kills in {lives} lives: {'all bit-equal' if equal else 'NOT EQUAL'}")
-    print("struck: " + ", ".join(f"{number} {place}" for place, number in sorted(Counter(struck).items())))
+    print(
+        "struck: "
+        + ", ".join(f"{number} {place}" for place, number in sorted(Counter(struck).items()))
+    )
     return equal
 
 
 @dataclass
 class Life:
-    """A process that runs the recipe; it has said its first line, so images are drawn and the encoder is built."""
+    """A process that runs the recipe; it has said its first line, so images are drawn and the
+    encoder is built.
+    """
 
     pid: int
     began: float
@@ -94,14 +114,18 @@ class Life:
             live(folder, say)
         os.close(say)
         if not os.fdopen(hear, closefd=False).readline():
-            raise RuntimeError(f"the run did not start: {folder.with_suffix('.log').read_text()[-2000:]}")
+            raise RuntimeError(
+                f"the run did not start: {folder.with_suffix('.log').read_text()[-2000:]}"
+            )
         return cls(pid, time.monotonic())
 
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
     def ended(self, within: float | None = None) -> bool:
-        """Whether it came to its end by itself within so many seconds after its first line; None waits."""
+        """Whether it came to its end by itself within so many seconds after its first line; None
+        waits.
+        """
         while within is None or self.seconds() < within:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -153,12 +177,19 @@ def where(run: Path, lived: float) -> str:
 
 def outcome(run: Path) -> dict[str, object]:
     """Everything that must be equal: weights, part ids, the export, figures and logged losses."""
-    patterns = ("*/encoder.safetensors", "*/checkpoints/step_*/*.safetensors", "round_*/parts/*.npy", "export/model.*")
+    patterns = (
+        "*/encoder.safetensors",
+        "*/checkpoints/step_*/*.safetensors",
+        "round_*/parts/*.npy",
+        "export/model.*",
+    )
     files = [path for pattern in patterns for path in run.glob(pattern)]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rows = json.loads((run / "results.json").read_text())["rows"]
     return {str(path.relative_to(run)): path.read_bytes() for path in files} | {
-        "metrics": [{key: value for key, value in line.items() if key not in CLOCKS} for line in lines],
+        "metrics": [
+            {key: value for key, value in line.items() if key not in CLOCKS} for line in lines
+        ],
         "rows": {name: row["values"] for name, row in rows.items()},
     }
 

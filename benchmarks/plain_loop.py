@@ -1,8 +1,10 @@
-"""PARTICLE's training step as one would write it from its description (METHODS §1), without any thought of speed.
+"""PARTICLE's training step as one would write it from its description (METHODS §1), without any
+thought of speed.
 
-Two views of each image by torchvision on PIL images, decoded anew each time; a forward pass for each view and network,
-four in all; fp32, contiguous, DataParallel around the networks; labels written out for all pairs of parts of the batch;
-the teacher averaged weight by weight. `benchmarks/training.py` measures ours against it; the loss is the same.
+Two views of each image by torchvision on PIL images, decoded anew each time; a forward pass for
+each view and network, four in all; fp32, contiguous, DataParallel around the networks; labels
+written out for all pairs of parts of the batch; the teacher averaged weight by weight.
+`benchmarks/training.py` measures ours against it; the loss is the same.
 
 Shapes: B images, M parts, D channels.
 """
@@ -31,7 +33,10 @@ class TwoViews(Dataset):
         jitter = v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8)
         blur = v2.GaussianBlur(23, (0.1, 2.0))
         solarise = v2.RandomSolarize(128, 0.2)
-        self.colour = (v2.Compose([jitter, blur]), v2.Compose([jitter, v2.RandomApply([blur], 0.1), solarise]))
+        self.colour = (
+            v2.Compose([jitter, blur]),
+            v2.Compose([jitter, v2.RandomApply([blur], 0.1), solarise]),
+        )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -42,7 +47,9 @@ class TwoViews(Dataset):
         (one, ids_one), (two, ids_two) = (self.view(image, ids, colour) for colour in self.colour)
         return one, two, ids_one, ids_two
 
-    def view(self, image: Image.Image, ids: Image.Image, colour: v2.Transform) -> tuple[Tensor, Tensor]:
+    def view(
+        self, image: Image.Image, ids: Image.Image, colour: v2.Transform
+    ) -> tuple[Tensor, Tensor]:
         window = v2.RandomResizedCrop(self.size).make_params([image])
         box = [window[key] for key in ("top", "left", "height", "width")]
         image = TF.resized_crop(image, *box, [self.size, self.size], v2.InterpolationMode.BICUBIC)
@@ -52,15 +59,24 @@ class TwoViews(Dataset):
         return TF.to_dtype(TF.pil_to_tensor(colour(image)), scale=True), TF.pil_to_tensor(ids)[0]
 
 
-def step_loss(student: nn.Module, teacher: nn.Module, batch: tuple[Tensor, ...], tau: float = 0.1) -> Tensor:
+def step_loss(
+    student: nn.Module, teacher: nn.Module, batch: tuple[Tensor, ...], tau: float = 0.1
+) -> Tensor:
     """The loss of one batch of (view 1, view 2, ids 1, ids 2, priorities): four forward passes."""
     one, two, ids_one, ids_two, priority = batch
     q1, q2 = student(one, ids_one, priority), student(two, ids_two, priority)
     with torch.no_grad():
-        t1, t2 = teacher(one, ids_one, priority, predict=False), teacher(two, ids_two, priority, predict=False)
+        t1, t2 = (
+            teacher(one, ids_one, priority, predict=False),
+            teacher(two, ids_two, priority, predict=False),
+        )
     targets = t1.part_NMD, t2.part_NMD
-    first = one_way(q1.part_NMD, targets[1], targets[0], (q1.ids_NM, q2.ids_NM), (q1.valid_NM, q2.valid_NM), tau)
-    second = one_way(q2.part_NMD, targets[0], targets[1], (q2.ids_NM, q1.ids_NM), (q2.valid_NM, q1.valid_NM), tau)
+    first = one_way(
+        q1.part_NMD, targets[1], targets[0], (q1.ids_NM, q2.ids_NM), (q1.valid_NM, q2.valid_NM), tau
+    )
+    second = one_way(
+        q2.part_NMD, targets[0], targets[1], (q2.ids_NM, q1.ids_NM), (q2.valid_NM, q1.valid_NM), tau
+    )
     return first + second
 
 
@@ -76,12 +92,18 @@ def one_way(
     q, other, own = (F.normalize(x, dim=-1) for x in (q_BMD, other_BMD, own_BMD))
     logits = torch.stack([torch.einsum("bmd,und->bmun", q, t) for t in (other, own)], 2) / tau
     same_image = torch.eye(len(q), dtype=torch.bool, device=q.device)[:, None, :, None]
-    positive = same_image & (ids[0][:, :, None, None] == ids[1]) & valid[0][:, :, None, None] & valid[1]
-    itself = same_image & (ids[0][:, :, None, None] == ids[0]) & valid[0][:, :, None, None] & valid[0]
+    positive = (
+        same_image & (ids[0][:, :, None, None] == ids[1]) & valid[0][:, :, None, None] & valid[1]
+    )
+    itself = (
+        same_image & (ids[0][:, :, None, None] == ids[0]) & valid[0][:, :, None, None] & valid[0]
+    )
     hidden = torch.stack([(~valid[1]).expand_as(itself), itself | ~valid[0]], 2)
     log_p = logits.masked_fill(hidden, HIDDEN).flatten(2).log_softmax(-1)
     positives = positive.sum((2, 3), keepdim=True)
-    labels = torch.stack([positive / positives.clamp(min=1), torch.zeros_like(itself).float()], 2).flatten(2)
+    labels = torch.stack(
+        [positive / positives.clamp(min=1), torch.zeros_like(itself).float()], 2
+    ).flatten(2)
     repeats = itself.sum((2, 3)).clamp(min=1)
     return (-(labels * log_p).sum(-1) / repeats).sum() / valid[0].sum()
 
@@ -89,10 +111,18 @@ def one_way(
 class PlainLoop:
     """Networks, optimiser and one step."""
 
-    def __init__(self, student: PartNetwork, teacher: PartNetwork, lr: float, momentum: float) -> None:
-        self.student, self.teacher, self.momentum = nn.DataParallel(student), nn.DataParallel(teacher), momentum
+    def __init__(
+        self, student: PartNetwork, teacher: PartNetwork, lr: float, momentum: float
+    ) -> None:
+        self.student, self.teacher, self.momentum = (
+            nn.DataParallel(student),
+            nn.DataParallel(teacher),
+            momentum,
+        )
         trained = [p for p in student.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.SGD(trained, lr, momentum=0.9, weight_decay=1.5e-6, foreach=False)
+        self.optimizer = torch.optim.SGD(
+            trained, lr, momentum=0.9, weight_decay=1.5e-6, foreach=False
+        )
 
     def step(self, batch: tuple[Tensor, ...]) -> Tensor:
         loss = step_loss(self.student, self.teacher, batch)

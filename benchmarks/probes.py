@@ -3,8 +3,8 @@
     python benchmarks/probes.py --root DIR --weights FILE     # CUB (also a part of it), MobileNetV2, 224 px, CPU
     python benchmarks/probes.py --device cuda                 # the sweep alone: 45 values of C, 50k x 2048, 200 classes
 
-On a CPU one core, counted by the processor's time, decoding not counted. We want extraction at 90 % or more on a CPU,
-and the sweep below a minute on a GPU.
+On a CPU one core, counted by the processor's time, decoding not counted. We want extraction at 90
+% or more on a CPU, and the sweep below a minute on a GPU.
 """
 
 import argparse
@@ -22,9 +22,13 @@ from ssl_parts.encoders import build_encoder
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", help="folder of CUB-200-2011")
-    parser.add_argument("--weights", help="of mobilenetv2_100 with pad_type=same, inputs in [-1, 1]")
+    parser.add_argument(
+        "--weights", help="of mobilenetv2_100 with pad_type=same, inputs in [-1, 1]"
+    )
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
@@ -35,7 +39,9 @@ def main() -> None:
     train, test = build_bank(config), build_bank(config, "test")
     options = {"mean": [0.5] * 3, "std": [0.5] * 3, "pad_type": "same"}
     encoder = build_encoder("mobilenetv2_100", given.weights, **options).eval()
-    seconds, (fit, held) = clocked(lambda: [extract_features(encoder, bank) for bank in (train, test)])
+    seconds, (fit, held) = clocked(
+        lambda: [extract_features(encoder, bank) for bank in (train, test)]
+    )
     print(f"extraction of {len(train) + len(test)} images: {seconds:.1f} s")
     x, y, test_x, test_y = fit.pooled, fit.labels, held.pooled, held.labels
     half = np.arange(len(x)) % 2 == 0
@@ -45,7 +51,9 @@ def main() -> None:
         "k-NN": lambda: knn_classify(x, y, test_x, test_y),
     }.items():
         spent, _ = clocked(work)
-        print(f"{name:16} {spent:6.2f} s   extraction is {100 * seconds / (seconds + spent):.1f} % of the two")
+        print(
+            f"{name:16} {spent:6.2f} s   extraction is {100 * seconds / (seconds + spent):.1f} % of the two"
+        )
 
 
 def clocked(work: Callable) -> tuple[float, object]:

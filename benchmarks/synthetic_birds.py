@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=1 python benchmarks/synthetic_birds.py --difficulty   # linear probe, supervised network; 10 min
     python benchmarks/synthetic_birds.py --sheet birds.png                # one bird of each species, one row a genus
 
-The difficulty is on the test split (2000 images, 40 species, 64 px) after 4000 training images; chance is 2.5 %.
-Settings are fixed here, none is chosen by its test accuracy.
+The difficulty is on the test split (2000 images, 40 species, 64 px) after 4000 training images;
+chance is 2.5 %. Settings are fixed here, none is chosen by its test accuracy.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-from ssl_parts.data.synthetic_birds import SyntheticBirds
+from ssl_parts.data.sets.synthetic_birds import SyntheticBirds
 
 TRAIN, TEST, SIZE = 4000, 2000, 64
 
@@ -43,7 +43,9 @@ def drawn(split: str, n: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(birds.labels)
 
 
-def raw_pixel_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], side: int, c: float) -> float:
+def raw_pixel_accuracy(
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], side: int, c: float
+) -> float:
     """Logistic regression on the pixels, averaged down to side x side."""
 
     def pixels(images: Tensor) -> np.ndarray:
@@ -56,7 +58,11 @@ def raw_pixel_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
 def small_resnet() -> nn.Module:
     """ResNet-18 of half width whose stem halves the image once."""
     net = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=40, channels=(32, 64, 128, 256))
-    net.conv1, net.bn1, net.maxpool = nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.Identity()
+    net.conv1, net.bn1, net.maxpool = (
+        nn.Conv2d(3, 32, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.Identity(),
+    )
     net.layer1[0].conv1 = nn.Conv2d(32, 32, 3, 1, 1, bias=False)
     net.layer1[0].downsample = None
     return net.to(memory_format=torch.channels_last)
@@ -81,7 +87,9 @@ def supervised_accuracy(
     net, (images, labels) = small_resnet(), train
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.05)
     steps = epochs * (len(images) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.15)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 3e-3, total_steps=steps, pct_start=0.15
+    )
     for epoch in range(epochs):
         for index in torch.randperm(len(images))[: len(images) // batch * batch].split(batch):
             with torch.autocast("cpu", torch.bfloat16):
@@ -106,7 +114,9 @@ def sheet(path: Path, size: int = 160) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--difficulty", action="store_true")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--sheet", type=Path)
@@ -124,7 +134,9 @@ def main() -> None:
                 f"raw pixels {side:2d} x {side:<2d}  accuracy {raw_pixel_accuracy(train, test, side, c):.3f}",
                 flush=True,
             )
-        print(f"supervised network  accuracy {supervised_accuracy(train, test, arguments.epochs):.3f}")
+        print(
+            f"supervised network  accuracy {supervised_accuracy(train, test, arguments.epochs):.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
-"""Pairs of views a second of our training step against the plain loop of the published method, and where the time goes.
+"""Pairs of views a second of our training step against the plain loop of the published method, and
+where the time goes.
 
     python benchmarks/training.py --encoder resnet18 --size 128 --batch 16 --steps 2     # one core, some minutes
     python benchmarks/training.py --device cuda --batch 64 --peak-tflops 989             # ResNet-50 on an H100
-    python benchmarks/training.py --device cuda --encoder vit_small_patch16_224 --batch 128 --peak-tflops 989
-    python benchmarks/training.py --encoder resnet18_small --size 48 --batch 128 --hidden 512 --projection 128
+    python benchmarks/training.py --device cuda --encoder vit_small_patch16_224 --batch 128
+    --peak-tflops 989 python benchmarks/training.py --encoder resnet18_small --size 48 --batch 128
+    --hidden 512 --projection 128
     python benchmarks/training.py --encoder resnet18 --file-size 1024 --steps 1          # large photographs
     python benchmarks/training.py --loss-memory                                           # B=512, M=16, CPU
 
-Both start from the same image files, part ids and weights: the part-contrastive loss alone, targets from a teacher,
-SGD, batch-norm statistics frozen (one forward for both views would otherwise see other statistics than one for each).
-First both compute the loss of the same views, which must agree; then they take turns, and each line is the median of
-rounds. Ours runs as in a run: images decoded once, views on the device, bf16 on a GPU and fp32 on a CPU. On CPU
-everything is on one core and counted by the processor's time, on a GPU by the clock on the wall; the plain loop has a
-process of its own there, because ours asks the C library to keep what is freed (`ssl_parts/allocator.py`).
+Both start from the same image files, part ids and weights: the part-contrastive loss alone,
+targets from a teacher, SGD, batch-norm statistics frozen (one forward for both views would
+otherwise see other statistics than one for each). First both compute the loss of the same views,
+which must agree; then they take turns, and each line is the median of rounds. Ours runs as in a
+run: images decoded once, views on the device, bf16 on a GPU and fp32 on a CPU. On CPU everything
+is on one core and counted by the processor's time, on a GPU by the clock on the wall; the plain
+loop has a process of its own there, because ours asks the C library to keep what is freed
+(`ssl_parts/engine/allocator.py`).
   pairs/s       of data, views, forward, backward, optimiser and teacher together
   encoder only  the share of our step that the encoders' forward passes and the student's backward alone would take
   of peak       floating-point operations of these passes, over our step's time and --peak-tflops (GPU, bf16)
@@ -37,36 +41,46 @@ from plain_loop import PlainLoop, TwoViews, one_way, step_loss
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_parts.allocator import keep_freed_memory
-from ssl_parts.config import CONFIGS
+from ssl_parts.configuration.compose import CONFIGS
 from ssl_parts.data import DeviceBank, ImageBank, build_dataset
 from ssl_parts.encoders import Encoder, EncoderConfig
+from ssl_parts.engine.allocator import keep_freed_memory
+from ssl_parts.engine.monitor import MetricsLog
+from ssl_parts.engine.teacher import make_teacher
 from ssl_parts.objectives import ObjectiveConfig, PartContrast
 from ssl_parts.parts.store import PartStore, StoreInfo
-from ssl_parts.training.config import Preset, TrainConfig
-from ssl_parts.training.monitor import MetricsLog
-from ssl_parts.training.phase import Phase, Trainer
-from ssl_parts.training.teacher import make_teacher
+from ssl_parts.pretraining.phase import Phase, Trainer
+from ssl_parts.pretraining.train_config import Preset, TrainConfig
 from ssl_parts.views import ViewsConfig
 
 K, GRID = 15, 56
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", default="resnet50", help="a file in configs/encoder, or a name of timm")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--encoder", default="resnet50", help="a file in configs/encoder, or a name of timm"
+    )
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=4, help="of each round")
-    parser.add_argument("--file-size", type=int, default=384, help="side of the JPEG files in pixels")
+    parser.add_argument(
+        "--file-size", type=int, default=384, help="side of the JPEG files in pixels"
+    )
     parser.add_argument("--hidden", type=int, default=4096, help="width of the heads")
     parser.add_argument("--projection", type=int, default=256, help="their output")
     parser.add_argument("--compile", action="store_true", help="our encoders, by torch.compile")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, help="of the plain loop's loader (default: 0 on CPU, 8 on a GPU)")
+    parser.add_argument(
+        "--workers", type=int, help="of the plain loop's loader (default: 0 on CPU, 8 on a GPU)"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--peak-tflops", type=float, help="the card's bf16 peak without sparsity")
-    parser.add_argument("--loss-memory", action="store_true", help="peak memory of the loss alone, and stop")
+    parser.add_argument(
+        "--loss-memory", action="store_true", help="peak memory of the loss alone, and stop"
+    )
     given = parser.parse_args()
     if given.device == "cpu":
         torch.set_num_threads(1)
@@ -81,13 +95,20 @@ def compare(given: argparse.Namespace, folder: Path) -> None:
     data = build_dataset("folder", draw_files(folder, max(64, 2 * given.batch), given.file_size))
     bank = ImageBank(data, given.size, "crop").fill(workers=1)
     torch.manual_seed(0)
-    ids_NHW = torch.randint(0, K, (len(bank), 7, 7)).repeat_interleave(8, 1).repeat_interleave(8, 2).to(torch.uint8)
+    ids_NHW = (
+        torch.randint(0, K, (len(bank), 7, 7))
+        .repeat_interleave(8, 1)
+        .repeat_interleave(8, 2)
+        .to(torch.uint8)
+    )
     ours = our_trainer(given, bank, ids_NHW, folder)
     student = make_teacher(ours.network)
     for mine, theirs in zip(student.parameters(), ours.network.parameters()):
         mine.requires_grad_(theirs.requires_grad)
     plain = PlainLoop(student, make_teacher(ours.teacher), 0.005, 0.996)
-    print(f"{given.encoder}, {given.size} px, batch {given.batch}, {given.device}, torch {torch.__version__}")
+    print(
+        f"{given.encoder}, {given.size} px, batch {given.batch}, {given.device}, torch {torch.__version__}"
+    )
     print_losses(ours, plain)
     loader = DataLoader(
         TwoViews([data.root / path for path in bank.paths], ids_NHW, given.size),
@@ -100,7 +121,10 @@ def compare(given: argparse.Namespace, folder: Path) -> None:
     if given.device == "cpu":
         keep_freed_memory()
     with ours.stream(0) as stream:
-        clocks = {"ours": lambda: clocked(lambda: our_steps(ours, stream, given), given.device), "plain": plain_clock}
+        clocks = {
+            "ours": lambda: clocked(lambda: our_steps(ours, stream, given), given.device),
+            "plain": plain_clock,
+        }
         clocks["encoder only"] = lambda: clocked(lambda: encoder_steps(ours, given), given.device)
         seconds = {name: [] for name in clocks}
         for number in range(given.rounds + 1):
@@ -116,11 +140,17 @@ def compare(given: argparse.Namespace, folder: Path) -> None:
     if given.peak_tflops:
         with FlopCounterMode(display=False) as counter:
             encoder_steps(ours, argparse.Namespace(**vars(given) | {"steps": 1}))
-        print(f"of peak       {counter.get_total_flops() / step['ours'] / given.peak_tflops / 1e12:.0%}")
+        print(
+            f"of peak       {counter.get_total_flops() / step['ours'] / given.peak_tflops / 1e12:.0%}"
+        )
 
 
-def clock_of_plain(plain: PlainLoop, loader: DataLoader, given: argparse.Namespace) -> Callable[[], float]:
-    """Clocks the plain loop's steps; on CPU in a process of its own, with the C library's own ways of allocation."""
+def clock_of_plain(
+    plain: PlainLoop, loader: DataLoader, given: argparse.Namespace
+) -> Callable[[], float]:
+    """Clocks the plain loop's steps; on CPU in a process of its own, with the C library's own ways
+    of allocation.
+    """
 
     def clock() -> float:
         return clocked(lambda: plain_steps(plain, loader, given), given.device)
@@ -144,18 +174,28 @@ def encoder_named(name: str) -> Encoder:
     return EncoderConfig(**dict(given) | {"weights": None}).build()
 
 
-def our_trainer(given: argparse.Namespace, bank: ImageBank, ids_NHW: torch.Tensor, folder: Path) -> Trainer:
+def our_trainer(
+    given: argparse.Namespace, bank: ImageBank, ids_NHW: torch.Tensor, folder: Path
+) -> Trainer:
     store = PartStore(StoreInfo(len(bank), ids_NHW.shape[-1], K))
     store.write(range(len(bank)), ids_NHW)
     heads = {"hidden": given.hidden, "projection": given.projection}
     objective = ObjectiveConfig(instance_weight=0.0, include_background=True, **heads)
-    train = TrainConfig(Preset.full, batch=given.batch, optimizer="sgd", lr=0.005, ema=0.996, freeze_norm=True)
+    train = TrainConfig(
+        Preset.full, batch=given.batch, optimizer="sgd", lr=0.005, ema=0.996, freeze_norm=True
+    )
     train.compile = given.compile
     views = ViewsConfig(size=given.size, ids_size=GRID)
-    accelerator = Accelerator(cpu=given.device == "cpu", mixed_precision="no" if given.device == "cpu" else "bf16")
-    phase = Phase("benchmark", folder, 10_000, 0.005, 0, objective, train.resolved(True), views, store)
+    accelerator = Accelerator(
+        cpu=given.device == "cpu", mixed_precision="no" if given.device == "cpu" else "bf16"
+    )
+    phase = Phase(
+        "benchmark", folder, 10_000, 0.005, 0, objective, train.resolved(True), views, store
+    )
     source = bank if given.device == "cpu" else DeviceBank(bank, given.device)
-    return Trainer(phase, encoder_named(given.encoder), source, accelerator, MetricsLog(folder / "none", False))
+    return Trainer(
+        phase, encoder_named(given.encoder), source, accelerator, MetricsLog(folder / "none", False)
+    )
 
 
 @torch.no_grad()
@@ -165,7 +205,11 @@ def print_losses(ours: Trainer, plain: PlainLoop) -> None:
         views = ours.make_views(*next(stream))
     inputs = (views.images_NCHW, views.ids_Ngg, views.priority_NK)
     mine = ours.objective(ours.network(*inputs), ours.teacher(*inputs, predict=False))["loss"]
-    (one, two), (ids_one, ids_two), priority = inputs[0].chunk(2), inputs[1].chunk(2), inputs[2].chunk(2)[0]
+    (one, two), (ids_one, ids_two), priority = (
+        inputs[0].chunk(2),
+        inputs[1].chunk(2),
+        inputs[2].chunk(2)[0],
+    )
     theirs = step_loss(plain.student, plain.teacher, (one, two, ids_one, ids_two, priority))
     print(f"same loss     ours {float(mine):.6f}   plain {float(theirs):.6f}")
     if not torch.isclose(mine, theirs, rtol=1e-4):
@@ -184,14 +228,18 @@ def plain_steps(plain: PlainLoop, loader: DataLoader, given: argparse.Namespace)
     while done < given.steps:
         for one, two, ids_one, ids_two in loader:
             priority = torch.rand(len(one), K)
-            plain.step(tuple(tensor.to(given.device) for tensor in (one, two, ids_one, ids_two, priority)))
+            plain.step(
+                tuple(tensor.to(given.device) for tensor in (one, two, ids_one, ids_two, priority))
+            )
             done += 1
             if done == given.steps:
                 return
 
 
 def encoder_steps(ours: Trainer, given: argparse.Namespace) -> None:
-    """Forward of student and teacher, backward of the student, on images that are there: nothing else."""
+    """Forward of student and teacher, backward of the student, on images that are there: nothing
+    else.
+    """
     images = torch.zeros(2 * given.batch, 3, given.size, given.size, device=given.device)
     images = images.contiguous(memory_format=torch.channels_last)
     for _ in range(given.steps):
@@ -204,7 +252,9 @@ def encoder_steps(ours: Trainer, given: argparse.Namespace) -> None:
 
 
 def print_loss_memory(b: int = 512, m: int = 16, d: int = 256) -> None:
-    """Peak memory of forward and backward of the loss alone, ours and with labels written out, a process each."""
+    """Peak memory of forward and backward of the loss alone, ours and with labels written out, a
+    process each.
+    """
     logits = (b * m) ** 2 * 4 / 2**30
     print(f"B={b}, M={m}: one B²M² matrix in fp32 is {logits:.2f} GiB")
     for name in ("ours", "plain"):

@@ -2,8 +2,9 @@
 
     FOLDER/KEY/   pooled.npy  labels.npy  key.json (what the key was made of)
 
-The key covers everything that the features depend on: the weights bit by bit (mean and std included), the network's
-arguments, the images (source, size, geometry, rows), and the pooling. A change of any is another folder.
+The key covers everything that the features depend on: the weights bit by bit (mean and std
+included), the network's arguments, the images (source, size, geometry, rows), and the pooling. A
+change of any is another folder.
 """
 
 import hashlib
@@ -73,15 +74,21 @@ class FeatureCache:
         except OSError as error:
             shutil.rmtree(work, ignore_errors=True)
             if not place.exists():  # otherwise another process was first, with the same features
-                raise DataError(f"features cannot be kept in {self.folder}: {error}; set run.cache=null") from error
+                raise DataError(
+                    f"features cannot be kept in {self.folder}: {error}; set run.cache=null"
+                ) from error
 
     def _read(self, place: Path, images: int) -> FeatureTable:
         try:
             table = FeatureTable(np.load(place / "pooled.npy"), np.load(place / "labels.npy"))
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"kept features {place} are damaged ({error}); delete the folder") from error
+            raise DataError(
+                f"kept features {place} are damaged ({error}); delete the folder"
+            ) from error
         if len(table) != images or len(table.labels) != images:
-            raise DataError(f"kept features {place} are of {len(table)} images, not {images}; delete the folder")
+            raise DataError(
+                f"kept features {place} are of {len(table)} images, not {images}; delete the folder"
+            )
         return table
 
 
@@ -89,9 +96,17 @@ def describe_features(encoder: Encoder, bank: ImageBank, pooling: str) -> dict[s
     """Everything that pooled features depend on, as JSON."""
     return {
         "version": VERSION,
-        "encoder": {"name": encoder.name, "arguments": encoder.model_args, "weights": encoder_hash(encoder)},
+        "encoder": {
+            "name": encoder.name,
+            "arguments": encoder.model_args,
+            "weights": encoder_hash(encoder),
+        },
         "data": describe_source(bank.dataset),
-        "images": {"size": bank.size, "fit": bank.fit.value, "rows": digest(np.asarray(bank.rows).tolist())},
+        "images": {
+            "size": bank.size,
+            "fit": bank.fit.value,
+            "rows": digest(np.asarray(bank.rows).tolist()),
+        },
         "pixels": _some_pixels(bank),
         "labels": digest(np.asarray(bank.labels).tolist()),
         "pooling": pooling,
@@ -99,7 +114,9 @@ def describe_features(encoder: Encoder, bank: ImageBank, pooling: str) -> dict[s
 
 
 def _some_pixels(bank: ImageBank, count: int = 4) -> str:
-    """A few images themselves: drawing or decoding that has changed shows here, whatever the names say."""
+    """A few images themselves: drawing or decoding that has changed shows here, whatever the names
+    say.
+    """
     chosen = np.unique(np.linspace(0, len(bank) - 1, count).astype(int))
     return hashlib.sha256(bank.images(chosen).numpy().tobytes()).hexdigest()[:20]
 

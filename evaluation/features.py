@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ssl_parts.data.bank import ImageBank
 from ssl_parts.encoders import Encoder, Features
 from ssl_parts.errors import ConfigError, DataError
-from ssl_parts.parts.hypercolumn import hypercolumn
+from ssl_parts.parts.dense.hypercolumn import hypercolumn
 
 POOLINGS = ("pooled", "average", "cls", "cls+average", "last2", "last4")
 
@@ -25,7 +25,8 @@ POOLINGS = ("pooled", "average", "cls", "cls+average", "last2", "last4")
 class FeatureTable:
     """Features in the order of the bank (or of the indices that were asked for).
 
-    pooled: float32 (N, D). labels: int64 (N,), -1 where unlabelled. dense: float16 or float32 (N, D, g, g) by stage.
+    pooled: float32 (N, D). labels: int64 (N,), -1 where unlabelled. dense: float16 or float32 (N,
+    D, g, g) by stage.
     """
 
     pooled: np.ndarray
@@ -37,7 +38,11 @@ class FeatureTable:
 
     def take(self, indices: np.ndarray) -> "FeatureTable":
         """The rows at these positions, in this order."""
-        return FeatureTable(self.pooled[indices], self.labels[indices], {k: v[indices] for k, v in self.dense.items()})
+        return FeatureTable(
+            self.pooled[indices],
+            self.labels[indices],
+            {k: v[indices] for k, v in self.dense.items()},
+        )
 
 
 @contextmanager
@@ -61,7 +66,8 @@ def iterate_features(
     batch: int = 64,
     device: str | torch.device = "cpu",
 ) -> Iterator[tuple[np.ndarray, Features]]:
-    """(positions, features) a batch, in order; the next batch is decoded while this one is encoded.
+    """(positions, features) a batch, in order; the next batch is decoded while this one is
+    encoded.
 
     Raises:
         ConfigError: a stage that the encoder does not have.
@@ -96,12 +102,14 @@ def extract_features(
     """Run the frozen encoder once over a bank, one view an image, no augmentation (METHODS §1.6).
 
     Args:
-        encoder: takes float RGB in [0, 1] and normalises it itself; its modes are restored afterwards.
+        encoder: takes float RGB in [0, 1] and normalises it itself; its modes are restored
+            afterwards.
         bank: images at the protocol's size and geometry.
         indices: positions in the bank, all by default.
         batch: images at a time; changes nothing but speed and memory.
-        pooling: "pooled" (the encoder's own: average of the last map, or a ViT's final [CLS]), "average" of the last
-            map, "cls", "cls+average" concatenated, "last2" / "last4": averages of the last stages concatenated.
+        pooling: "pooled" (the encoder's own: average of the last map, or a ViT's final [CLS]),
+            "average" of the last map, "cls", "cls+average" concatenated, "last2" / "last4":
+            averages of the last stages concatenated.
         stages: maps to return as well; None for none.
         size: side of the grid they are resized to (bilinear); None keeps each map's own.
         dtype: of the dense maps, float16 or float32.
@@ -118,7 +126,9 @@ def extract_features(
         check_finite(vectors_BD, chunk, bank)
         pooled.append(vectors_BD.cpu().numpy())
         for stage, maps in dense.items():
-            map_BDgg = features.maps[stage] if size is None else on_grid(features.maps, [stage], size)
+            map_BDgg = (
+                features.maps[stage] if size is None else on_grid(features.maps, [stage], size)
+            )
             maps.append(map_BDgg.cpu().numpy().astype(dtype))
     if not pooled:
         raise DataError(f"{bank.dataset.name} ({bank.dataset.split}): no image to take features of")
@@ -127,7 +137,9 @@ def extract_features(
 
 
 def on_grid(maps: dict[str, Tensor], stages: Sequence[str], size: int) -> Tensor:
-    """Maps of several stages resized bilinearly to one grid and concatenated, (B, sum of D, size, size)."""
+    """Maps of several stages resized bilinearly to one grid and concatenated, (B, sum of D, size,
+    size).
+    """
     points_BND = hypercolumn({stage: maps[stage] for stage in stages}, size, normalize=False)
     return points_BND.transpose(1, 2).unflatten(2, (size, size))
 
@@ -142,7 +154,9 @@ def pooling_stages(encoder: Encoder, pooling: str) -> tuple[str, ...]:
     if last and 1 <= int(last[1]) <= len(encoder.stages):
         return tuple(encoder.stages[-int(last[1]) :])
     if last:
-        raise ConfigError(f"pooling={pooling!r} but {encoder.name} has the stages {', '.join(encoder.stages)}")
+        raise ConfigError(
+            f"pooling={pooling!r} but {encoder.name} has the stages {', '.join(encoder.stages)}"
+        )
     if pooling not in POOLINGS:
         raise ConfigError(
             f"pooling={pooling!r} is unknown; choose one of {', '.join(POOLINGS)} (any number after last)"
@@ -155,14 +169,18 @@ def pool(features: Features, encoder: Encoder, pooling: str) -> Tensor:
     if pooling == "pooled":
         return features.pooled.float()
     if pooling.startswith("last"):
-        means = [features.maps[stage].float().mean((2, 3)) for stage in pooling_stages(encoder, pooling)]
+        means = [
+            features.maps[stage].float().mean((2, 3)) for stage in pooling_stages(encoder, pooling)
+        ]
         return torch.cat(means, 1)
     average_BD = features.maps[encoder.last_stage].float().mean((2, 3))
     if pooling == "average":
         return average_BD
     prefix = getattr(encoder.model, "num_prefix_tokens", 0)
     if features.tokens is None or prefix == 0:
-        raise ConfigError(f"pooling={pooling!r} needs a [CLS] token and {encoder.name} has none; use pooling=average")
+        raise ConfigError(
+            f"pooling={pooling!r} needs a [CLS] token and {encoder.name} has none; use pooling=average"
+        )
     cls_BD = features.tokens[:, 0].float()
     return cls_BD if pooling == "cls" else torch.cat([cls_BD, average_BD], 1)
 

@@ -1,4 +1,6 @@
-"""Weighted k-nearest-neighbour classification of frozen features (Wu et al. 2018, as in DINO's evaluation)."""
+"""Weighted k-nearest-neighbour classification of frozen features (Wu et al. 2018, as in DINO's
+evaluation).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,8 +51,10 @@ def knn_classify(
         a result for each k, in the order given.
 
     Raises:
-        ConfigError: k below 1 or above the number of training images, a temperature that is not positive.
-        DataError: as `linear_probe`, except that a test class need not occur in training (it is then always wrong).
+        ConfigError: k below 1 or above the number of training images, a temperature that is not
+            positive.
+        DataError: as `linear_probe`, except that a test class need not occur in training (it is
+            then always wrong).
     """
     ks = [k] if isinstance(k, int) else list(k)
     train_x, train_y = check_labelled(train_x, train_y, "train")
@@ -64,14 +68,19 @@ def knn_classify(
     bank_ND = F.normalize(torch.as_tensor(train_x, dtype=torch.float32, device=device), dim=1)
     guesses: dict[int, list[np.ndarray]] = {k: [] for k in ks}
     for start in range(0, len(test_x), chunk):
-        query_BD = torch.as_tensor(test_x[start : start + chunk], dtype=torch.float32, device=device)
+        query_BD = torch.as_tensor(
+            test_x[start : start + chunk], dtype=torch.float32, device=device
+        )
         cosine_Bk, near_Bk = (F.normalize(query_BD, dim=1) @ bank_ND.T).topk(max(ks), dim=1)
-        weight_Bk = ((cosine_Bk - cosine_Bk[:, :1]) / temperature).exp()  # relative to the nearest: no overflow
+        # relative to the nearest: no overflow
+        weight_Bk = ((cosine_Bk - cosine_Bk[:, :1]) / temperature).exp()
         for k in ks:
             votes_BC = torch.zeros(len(query_BD), len(classes), device=device)
             votes_BC.scatter_add_(1, labels_N[near_Bk[:, :k]], weight_Bk[:, :k])
             guesses[k].append(votes_BC.topk(min(5, len(classes)), dim=1).indices.cpu().numpy())
-    return {k: _result(k, classes[np.concatenate(guesses[k])], test_y, len(train_x), seed) for k in ks}
+    return {
+        k: _result(k, classes[np.concatenate(guesses[k])], test_y, len(train_x), seed) for k in ks
+    }
 
 
 def _result(k: int, guesses: np.ndarray, truth: np.ndarray, n_train: int, seed: int) -> KnnResult:
@@ -79,5 +88,11 @@ def _result(k: int, guesses: np.ndarray, truth: np.ndarray, n_train: int, seed: 
     top5 = (guesses == truth[:, None]).any(1)
     interval = bootstrap_interval(hits, seed=seed)
     return KnnResult(
-        k, float(hits.mean()), float(top5.mean()), per_class_mean(hits, truth), interval, n_train, len(hits)
+        k,
+        float(hits.mean()),
+        float(top5.mean()),
+        per_class_mean(hits, truth),
+        interval,
+        n_train,
+        len(hits),
     )

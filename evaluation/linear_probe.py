@@ -1,6 +1,8 @@
-"""Linear probe: L2-regularised multinomial logistic regression on frozen features, run to convergence (METHODS §1.6).
+"""Linear probe: L2-regularised multinomial logistic regression on frozen features, run to
+convergence (METHODS §1.6).
 
-scikit-learn's lbfgs on a CPU, our batched L-BFGS on a GPU and for large sets; both have one optimum.
+scikit-learn's lbfgs on a CPU, our batched L-BFGS on a GPU and for large sets; both have one
+optimum.
 """
 
 import warnings
@@ -19,16 +21,19 @@ from ssl_parts.errors import ConfigError, DataError
 
 __all__ = ["C_VALUES", "ProbeResult", "Sweep", "few_label_indices", "linear_probe", "sweep_c"]
 
-C_VALUES = tuple((10.0 ** np.linspace(-6, 5, 45)).tolist())  # the grid of the DINOv2 and DINOv3 protocol
+# the grid of the DINOv2 and DINOv3 protocol
+C_VALUES = tuple((10.0 ** np.linspace(-6, 5, 45)).tolist())
 SKLEARN_LIMIT = 50_000  # samples; above it our solver is used on a CPU too
-CPU_LOGITS, GPU_LOGITS = 2**24, 2**29  # logits of all values of C that are solved together, a few copies of which exist
+# logits of all values of C that are solved together, a few copies of which exist
+CPU_LOGITS, GPU_LOGITS = 2**24, 2**29
 
 
 @dataclass(frozen=True)
 class ProbeResult:
     """Accuracies are fractions of the test images.
 
-    interval: 95 % percentile bootstrap over test images. hits: bool (N,) right or wrong, for paired comparisons.
+    interval: 95 % percentile bootstrap over test images. hits: bool (N,) right or wrong, for
+    paired comparisons.
     """
 
     accuracy: float
@@ -45,7 +50,9 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Accuracy on validation images for each C; `c` is the best, the smallest one where several are equal."""
+    """Accuracy on validation images for each C; `c` is the best, the smallest one where several
+    are equal.
+    """
 
     c: float
     values: tuple[float, ...]
@@ -71,14 +78,17 @@ def linear_probe(
     Args:
         train_x, test_x: (N, D) frozen features. train_y, test_y: (N,) class ids, in any numbering.
         c: inverse strength of the penalty; 1 in the paper. C * sum of losses + 0.5 * ||W||^2, intercept free.
-        standardize: subtract the training mean and divide by the training deviation of each feature; raw otherwise.
+        standardize: subtract the training mean and divide by the training deviation of each
+            feature; raw otherwise.
         solver: "sklearn", "torch" or "auto" (sklearn on a CPU up to 50,000 samples).
         device: of the torch solver.
-        max_iter, tol: of the solver. sklearn: largest gradient entry; torch: certified relative gap of the objective.
+        max_iter, tol: of the solver. sklearn: largest gradient entry; torch: certified relative
+            gap of the objective.
         seed: of the bootstrap; nothing else is random.
 
     Raises:
-        DataError: non-finite features, unlabelled images, fewer than two classes, a test class without training image.
+        DataError: non-finite features, unlabelled images, fewer than two classes, a test class
+            without training image.
         ConfigError: a C that is not positive, an unknown solver.
     """
     problem = _prepare(train_x, train_y, test_x, test_y, standardize)
@@ -112,10 +122,11 @@ def sweep_c(
     max_iter: int = 1000,
     tol: float = 1e-3,
 ) -> Sweep:
-    """Choose C on validation images. It never sees a test image: give it a split of the training images.
+    """Choose C on validation images. It never sees a test image: give it a split of the training
+    images.
 
-    Args: as `linear_probe`. All values are solved together by default; the largest ones of separable features would run
-        for ever and stop at max_iter, as in the DINOv2 protocol.
+    Args: as `linear_probe`. All values are solved together by default; the largest ones of
+        separable features would run for ever and stop at max_iter, as in the DINOv2 protocol.
 
     Raises:
         as `linear_probe`.
@@ -129,7 +140,9 @@ def sweep_c(
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Checked arrays; labels are 0..K-1 in the order of the training classes. Features may be rotated (`row_space`)."""
+    """Checked arrays; labels are 0..K-1 in the order of the training classes. Features may be
+    rotated (`row_space`).
+    """
 
     train_x: np.ndarray
     train_y: np.ndarray
@@ -138,18 +151,28 @@ class _Prepared:
 
 
 def _prepare(
-    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, standardize: bool
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    test_y: np.ndarray,
+    standardize: bool,
 ) -> _Prepared:
     train_x, train_y = check_labelled(train_x, train_y, "train")
     test_x, test_y = check_labelled(test_x, test_y, "test")
     if train_x.shape[1] != test_x.shape[1]:
-        raise DataError(f"train features have {train_x.shape[1]} dimensions, test features {test_x.shape[1]}")
+        raise DataError(
+            f"train features have {train_x.shape[1]} dimensions, test features {test_x.shape[1]}"
+        )
     classes = np.unique(train_y)
     if len(classes) < 2:
-        raise DataError(f"the training labels hold one class ({classes[0]}); a probe needs at least two")
+        raise DataError(
+            f"the training labels hold one class ({classes[0]}); a probe needs at least two"
+        )
     unseen = np.setdiff1d(test_y, classes)
     if len(unseen):
-        raise DataError(f"test classes {unseen[:5].tolist()} have no training image; use one split of one data set")
+        raise DataError(
+            f"test classes {unseen[:5].tolist()} have no training image; use one split of one data set"
+        )
     center, scale = np.zeros(train_x.shape[1]), np.ones(train_x.shape[1])
     if standardize:
         center, scale = train_x.mean(0), train_x.std(0)
@@ -160,11 +183,13 @@ def _prepare(
 
 
 def row_space(train_x: np.ndarray, test_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Principal coordinates of centred features where there are fewer images than dimensions: at most N of them.
+    """Principal coordinates of centred features where there are fewer images than dimensions: at
+    most N of them.
 
-    The optimum lies in the span of the centred training features (any part of a weight across it costs penalty and
-    changes no training score), and coordinates in it are an isometry: same objective, same scores, fewer products. The
-    coordinates are uncorrelated, so the solvers need fewer iterations as well.
+    The optimum lies in the span of the centred training features (any part of a weight across it
+    costs penalty and changes no training score), and coordinates in it are an isometry: same
+    objective, same scores, fewer products. The coordinates are uncorrelated, so the solvers need
+    fewer iterations as well.
     """
     n, d = train_x.shape
     if n >= d:
@@ -186,17 +211,28 @@ def check_labelled(x: np.ndarray, y: np.ndarray, which: str) -> tuple[np.ndarray
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y)
     if x.ndim != 2 or y.shape != (len(x),) or not len(x):
-        raise DataError(f"{which} features have shape {x.shape} and labels {y.shape}; they must be (N, D) and (N,)")
+        raise DataError(
+            f"{which} features have shape {x.shape} and labels {y.shape}; they must be (N, D) and (N,)"
+        )
     if not np.isfinite(x).all():
         row = int(np.flatnonzero(~np.isfinite(x).all(1))[0])
-        raise DataError(f"{which} features are not finite (first in row {row}); the encoder has diverged")
+        raise DataError(
+            f"{which} features are not finite (first in row {row}); the encoder has diverged"
+        )
     if y.min() < 0:
-        raise DataError(f"{int((y < 0).sum())} {which} images have no label (-1); a probe needs labels for all")
+        raise DataError(
+            f"{int((y < 0).sum())} {which} images have no label (-1); a probe needs labels for all"
+        )
     return x, y.astype(np.int64)
 
 
 def _fit(
-    problem: _Prepared, values: Sequence[float], solver: str, device: str | torch.device, max_iter: int, tol: float
+    problem: _Prepared,
+    values: Sequence[float],
+    solver: str,
+    device: str | torch.device,
+    max_iter: int,
+    tol: float,
 ) -> tuple[list, ...]:
     """(weight (K, D), intercept (K,)) for each C, whether each converged, and the objectives."""
     if not (len(values) and all(np.isfinite(c) and c > 0 for c in values)):
@@ -209,11 +245,16 @@ def _fit(
     if solver == "sklearn":
         fits = [_fit_sklearn(problem, c, max_iter, tol) for c in values]
         return [f[0] for f in fits], [f[1] for f in fits], [f[2] for f in fits]
-    fits = [_fit_torch(problem, some, device, max_iter, tol) for some in _that_fit(problem, values, device)]
+    fits = [
+        _fit_torch(problem, some, device, max_iter, tol)
+        for some in _that_fit(problem, values, device)
+    ]
     return tuple([each for fit in fits for each in fit[i]] for i in range(3))
 
 
-def _that_fit(problem: _Prepared, values: Sequence[float], device: str | torch.device) -> list[Sequence[float]]:
+def _that_fit(
+    problem: _Prepared, values: Sequence[float], device: str | torch.device
+) -> list[Sequence[float]]:
     """The values in groups whose logits fit into memory together."""
     logits = len(problem.train_x) * (int(problem.train_y.max()) + 1)
     limit = CPU_LOGITS if torch.device(device).type == "cpu" else GPU_LOGITS
@@ -222,10 +263,16 @@ def _that_fit(problem: _Prepared, values: Sequence[float], device: str | torch.d
 
 
 def _fit_torch(
-    problem: _Prepared, values: Sequence[float], device: str | torch.device, max_iter: int, tol: float
+    problem: _Prepared,
+    values: Sequence[float],
+    device: str | torch.device,
+    max_iter: int,
+    tol: float,
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[bool], list[float]]:
     on_cpu = torch.device(device).type == "cpu"
-    x_ND = torch.as_tensor(problem.train_x, dtype=torch.float64 if on_cpu else torch.float32, device=device)
+    x_ND = torch.as_tensor(
+        problem.train_x, dtype=torch.float64 if on_cpu else torch.float32, device=device
+    )
     y_N = torch.as_tensor(problem.train_y, device=device)
     binary = int(y_N.max()) == 1
     target = y_N[:, None].to(x_ND) if binary else y_N
@@ -235,7 +282,9 @@ def _fit_torch(
 
 
 def _each_class(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A row a class; for two classes scikit-learn (and so this probe) fits one sigmoid of their difference."""
+    """A row a class; for two classes scikit-learn (and so this probe) fits one sigmoid of their
+    difference.
+    """
     if len(weight) > 1:
         return weight, bias
     return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
@@ -244,7 +293,8 @@ def _each_class(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.nd
 def _fit_sklearn(
     problem: _Prepared, c: float, max_iter: int, tol: float
 ) -> tuple[tuple[np.ndarray, np.ndarray], bool, float]:
-    center = problem.train_x.mean(0)  # exact: the intercept takes it up, and lbfgs needs far fewer steps
+    # exact: the intercept takes it up, and lbfgs needs far fewer steps
+    center = problem.train_x.mean(0)
     x, y = problem.train_x - center, problem.train_y
     model = LogisticRegression(C=c, max_iter=max_iter, tol=tol)
     with warnings.catch_warnings(record=True) as caught:
@@ -254,4 +304,8 @@ def _fit_sklearn(
     weight, bias = _each_class(model.coef_, model.intercept_)
     logits = x @ weight.T + bias
     losses = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(y)), y]
-    return (weight, bias - weight @ center), converged, float(c * losses.sum() + 0.5 * (model.coef_**2).sum())
+    return (
+        (weight, bias - weight @ center),
+        converged,
+        float(c * losses.sum() + 0.5 * (model.coef_**2).sum()),
+    )

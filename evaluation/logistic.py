@@ -1,10 +1,11 @@
 """L2-regularised logistic regression by L-BFGS in torch, many values of C at once, on any device.
 
 The optimum is scikit-learn's: for each C, minimise  C * sum_n loss_n + 0.5 * ||W||^2  with an unpenalised intercept.
-Two exact changes of variable make it converge fast: features are centred (the intercept absorbs the shift) and divided
-by their scale (the penalty absorbs the factor). Logits are linear in the parameters, so a line search costs no matrix
-product: an iteration is two products however many steps the search tries. The penalty makes the objective strongly
-convex, so the gradient g bounds what is left to gain, sum g^2 / (2 ridge); that certificate stops the iteration.
+Two exact changes of variable make it converge fast: features are centred (the intercept absorbs
+the shift) and divided by their scale (the penalty absorbs the factor). Logits are linear in the
+parameters, so a line search costs no matrix product: an iteration is two products however many
+steps the search tries. The penalty makes the objective strongly convex, so the gradient g bounds
+what is left to gain, sum g^2 / (2 ridge); that certificate stops the iteration.
 
 Shapes: R problems (values of C), N samples, D features, K classes, H history.
 """
@@ -19,7 +20,8 @@ from torch import Tensor
 from ssl_parts.errors import ConfigError, DataError
 
 HISTORY = 10
-REFRESH = 25  # iterations after which logits are computed afresh, so that rounding does not pile up
+# iterations after which logits are computed afresh, so that rounding does not pile up
+REFRESH = 25
 
 
 @dataclass(frozen=True)
@@ -55,24 +57,32 @@ def fit_logistic(
         targets: long (N,) class indices, or float (N, K) target probabilities (soft labels).
         c: inverse strength(s) of the L2 penalty, scikit-learn's C.
         classes: K, needed only when the highest classes have no sample.
-        independent: False: softmax over K classes; True: K independent binary problems (sigmoid, BCE summed over K).
-        max_iter, tol: stop when the objective is certified to be within the share tol of its optimum.
+        independent: False: softmax over K classes; True: K independent binary problems (sigmoid,
+            BCE summed over K).
+        max_iter, tol: stop when the objective is certified to be within the share tol of its
+            optimum.
 
     Raises:
         DataError: non-finite features, or shapes that do not fit.
         ConfigError: a C that is not positive.
     """
-    c_R = torch.as_tensor([c] if isinstance(c, int | float) else list(c), dtype=x_ND.dtype, device=x_ND.device)
+    c_R = torch.as_tensor(
+        [c] if isinstance(c, int | float) else list(c), dtype=x_ND.dtype, device=x_ND.device
+    )
     if not (len(c_R) and bool((c_R > 0).all())):
         raise ConfigError(f"C={c} must be positive")
     if x_ND.ndim != 2 or len(x_ND) != len(targets) or not len(x_ND):
-        raise DataError(f"features {tuple(x_ND.shape)} and targets {tuple(targets.shape)} do not fit each other")
+        raise DataError(
+            f"features {tuple(x_ND.shape)} and targets {tuple(targets.shape)} do not fit each other"
+        )
     if not bool(torch.isfinite(x_ND).all()):
         raise DataError("features are not finite; the encoder that made them has diverged")
     target_NK = _soft(targets, classes).to(x_ND)
     center_D, scale_D = x_ND.mean(0), x_ND.std(0, correction=0)
     scale_D = torch.where(scale_D > 1e-12, scale_D, torch.ones_like(scale_D))
-    problem = _Problem((x_ND - center_D) / scale_D, target_NK, c_R, scale_D.square().reciprocal(), independent)
+    problem = _Problem(
+        (x_ND - center_D) / scale_D, target_NK, c_R, scale_D.square().reciprocal(), independent
+    )
     theta, gap_R, objective_R, iterations = _lbfgs(problem, max_iter, tol)
     weight_RKD = theta[..., :-1] / scale_D
     return LogisticFit(
@@ -92,14 +102,20 @@ def _soft(targets: Tensor, classes: int | None) -> Tensor:
 
 
 class _Problem:
-    """Mean loss plus penalty / (C N) for all values of C; parameters are (R, K, D + 1), the last column the bias."""
+    """Mean loss plus penalty / (C N) for all values of C; parameters are (R, K, D + 1), the last
+    column the bias.
+    """
 
-    def __init__(self, x_ND: Tensor, target_NK: Tensor, c_R: Tensor, penalty_D: Tensor, independent: bool) -> None:
+    def __init__(
+        self, x_ND: Tensor, target_NK: Tensor, c_R: Tensor, penalty_D: Tensor, independent: bool
+    ) -> None:
         self.x_ND, self.target_NK, self.independent = x_ND, target_NK, independent
         self.ridge_R1D = penalty_D * (1 / (c_R * len(x_ND)))[:, None, None]
 
     def zeros(self) -> Tensor:
-        return self.x_ND.new_zeros(len(self.ridge_R1D), self.target_NK.shape[1], self.x_ND.shape[1] + 1)
+        return self.x_ND.new_zeros(
+            len(self.ridge_R1D), self.target_NK.shape[1], self.x_ND.shape[1] + 1
+        )
 
     def logits(self, theta: Tensor) -> Tensor:
         """(R, N, K), one matrix product for all problems."""
@@ -127,7 +143,9 @@ class _Problem:
     def gradient(self, theta: Tensor, residual_RNK: Tensor, ridge: Tensor) -> Tensor:
         r, n, k = residual_RNK.shape
         weight = residual_RNK.transpose(0, 1).reshape(n, r * k).T @ self.x_ND
-        return torch.cat([weight.reshape(r, k, -1) + ridge * theta[..., :-1], residual_RNK.sum(1)[..., None]], -1)
+        return torch.cat(
+            [weight.reshape(r, k, -1) + ridge * theta[..., :-1], residual_RNK.sum(1)[..., None]], -1
+        )
 
     def objective(self, theta: Tensor, logits_RNK: Tensor, ridge: Tensor) -> Tensor:
         return self.loss(logits_RNK) + 0.5 * _ridge_dot(theta, theta, ridge)
@@ -149,7 +167,9 @@ def _ridge_dot(a: Tensor, b: Tensor, ridge: Tensor) -> Tensor:
 
 
 def _gap(gradient: Tensor, ridge: Tensor, start: Tensor) -> Tensor:
-    """How far above its optimum the objective can be: g^2 / (2 ridge); for the bias, which has none, the curvature."""
+    """How far above its optimum the objective can be: g^2 / (2 ridge); for the bias, which has
+    none, the curvature.
+    """
     weight = (gradient[..., :-1].double().square() / ridge).flatten(1).sum(1)
     bias = (gradient[..., -1].double().square() * start[..., -1]).flatten(1).sum(1)
     return 0.5 * (weight + bias)
@@ -157,7 +177,9 @@ def _gap(gradient: Tensor, ridge: Tensor, start: Tensor) -> Tensor:
 
 @dataclass
 class _State:
-    """What travels through the iterations; every tensor has R (the problems still open) as its first dimension."""
+    """What travels through the iterations; every tensor has R (the problems still open) as its
+    first dimension.
+    """
 
     index: Tensor
     theta: Tensor
@@ -169,8 +191,18 @@ class _State:
     memory: list[tuple[Tensor, Tensor, Tensor]]
 
     def keep(self, mask: Tensor) -> "_State":
-        tensors = (self.index, self.theta, self.logits, self.gradient, self.ridge, self.start, self.stalled)
-        return _State(*(t[mask] for t in tensors), [tuple(t[mask] for t in pair) for pair in self.memory])
+        tensors = (
+            self.index,
+            self.theta,
+            self.logits,
+            self.gradient,
+            self.ridge,
+            self.start,
+            self.stalled,
+        )
+        return _State(
+            *(t[mask] for t in tensors), [tuple(t[mask] for t in pair) for pair in self.memory]
+        )
 
 
 def _begin(problem: _Problem) -> _State:
@@ -178,12 +210,21 @@ def _begin(problem: _Problem) -> _State:
     logits, index = problem.logits(theta), torch.arange(len(theta), device=theta.device)
     gradient = problem.gradient(theta, problem.residual(logits), ridge)
     return _State(
-        index, theta, logits, gradient, ridge, problem.inverse_curvature(), torch.zeros_like(index).bool(), []
+        index,
+        theta,
+        logits,
+        gradient,
+        ridge,
+        problem.inverse_curvature(),
+        torch.zeros_like(index).bool(),
+        [],
     )
 
 
 def _lbfgs(problem: _Problem, max_iter: int, tol: float) -> tuple[Tensor, Tensor, Tensor, int]:
-    """All problems in step; the ones that are done leave the batch. Returns theta, relative gap, objective, steps."""
+    """All problems in step; the ones that are done leave the batch. Returns theta, relative gap,
+    objective, steps.
+    """
     state = _begin(problem)
     theta_all, count = problem.zeros(), len(state.index)
     gap_all, objective_all = torch.zeros(2, count, dtype=torch.float64, device=theta_all.device)
@@ -193,7 +234,11 @@ def _lbfgs(problem: _Problem, max_iter: int, tol: float) -> tuple[Tensor, Tensor
         done = (gap <= tol) | state.stalled | (iteration == max_iter)
         if bool(done.any()):
             where = state.index[done]
-            theta_all[where], gap_all[where], objective_all[where] = state.theta[done], gap[done], objective[done]
+            theta_all[where], gap_all[where], objective_all[where] = (
+                state.theta[done],
+                gap[done],
+                objective[done],
+            )
             state = state.keep(~done)
             if not len(state.index):
                 break
@@ -212,15 +257,23 @@ def _advance(problem: _Problem, state: _State, refresh: bool) -> None:
     state.memory = _remember(state.memory, change, state.gradient - old)
 
 
-def _remember(memory: list[tuple[Tensor, Tensor, Tensor]], s: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _remember(
+    memory: list[tuple[Tensor, Tensor, Tensor]], s: Tensor, y: Tensor
+) -> list[tuple[Tensor, Tensor, Tensor]]:
     curvature = _dot(s, y)
     usable = curvature > 1e-12 * _dot(y, y).clamp_min(1e-300)
-    rho = torch.where(usable, 1 / curvature.where(usable, torch.ones_like(curvature)), torch.zeros_like(curvature))
+    rho = torch.where(
+        usable, 1 / curvature.where(usable, torch.ones_like(curvature)), torch.zeros_like(curvature)
+    )
     return [*memory, (s, y, rho)][-HISTORY:]
 
 
-def _direction(gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]], start: Tensor) -> Tensor:
-    """Two-loop recursion (Nocedal & Wright, algorithm 7.4); a pair without curvature has rho 0 and drops out."""
+def _direction(
+    gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]], start: Tensor
+) -> Tensor:
+    """Two-loop recursion (Nocedal & Wright, algorithm 7.4); a pair without curvature has rho 0 and
+    drops out.
+    """
     q, alphas = gradient.clone(), []
     for s, y, rho in reversed(memory):
         alpha = rho * _dot(s, q)
@@ -229,15 +282,21 @@ def _direction(gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]], st
     scale = torch.ones_like(_dot(gradient, gradient))
     for _, y, rho in memory:  # the newest usable pair sets the scale
         usable = rho > 0
-        scale = torch.where(usable, 1 / (rho * _dot(y, start * y)).where(usable, torch.ones_like(rho)), scale)
+        scale = torch.where(
+            usable, 1 / (rho * _dot(y, start * y)).where(usable, torch.ones_like(rho)), scale
+        )
     q = start * q * scale.to(q)[:, None, None]
     for (s, y, rho), alpha in zip(memory, reversed(alphas)):
         q = q + (alpha - rho * _dot(y, q)).to(q)[:, None, None] * s
     return -q
 
 
-def _line_search(problem: _Problem, state: _State, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Weak Wolfe conditions by bracketing, batched. Returns steps (R,), who could not move, logits at the steps."""
+def _line_search(
+    problem: _Problem, state: _State, direction: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weak Wolfe conditions by bracketing, batched. Returns steps (R,), who could not move, logits
+    at the steps.
+    """
     slope0 = _dot(state.gradient, direction)
     logits_d = problem.logits(direction)
     cross = _ridge_dot(state.theta, direction, state.ridge)

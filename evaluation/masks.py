@@ -1,6 +1,7 @@
 """Part masks of a bank as arrays: read once, kept as long as the bank is alive.
 
-Shapes: N images, H = W side of the bank, K ids including the background, P parts of a multi-label set, g grid side.
+Shapes: N images, H = W side of the bank, K ids including the background, P parts of a multi-label
+set, g grid side.
 """
 
 from weakref import WeakKeyDictionary
@@ -17,7 +18,8 @@ _READ: WeakKeyDictionary[ImageBank, dict[int, np.ndarray]] = WeakKeyDictionary()
 
 
 def read_masks(bank: ImageBank, indices: np.ndarray) -> Tensor:
-    """uint8 (n, H, W) of ids 0..P, or uint8 (n, P, H, W) of 0/1 where the set is multi-label, in the bank's geometry.
+    """uint8 (n, H, W) of ids 0..P, or uint8 (n, P, H, W) of 0/1 where the set is multi-label, in
+    the bank's geometry.
 
     Raises:
         DataError: an image without a mask, or an id that has no name.
@@ -37,15 +39,17 @@ def _checked_mask(bank: ImageBank, i: int) -> np.ndarray:
         )
     highest = int(mask.max()) if mask.ndim == 2 else len(mask)
     if highest > len(names):
-        raise DataError(f"{bank.paths[i]}: mask id {highest}, but {bank.dataset.name} names {len(names)} parts")
+        raise DataError(
+            f"{bank.paths[i]}: mask id {highest}, but {bank.dataset.name} names {len(names)} parts"
+        )
     return mask.numpy().copy()
 
 
 def cell_shares(masks: Tensor, classes: int, grid: int) -> Tensor:
     """How much of each grid cell each id covers.
 
-    Cross-entropy of a cell's prediction against these shares is the mean cross-entropy of its pixels, so nothing is
-    rounded to one id a cell.
+    Cross-entropy of a cell's prediction against these shares is the mean cross-entropy of its
+    pixels, so nothing is rounded to one id a cell.
 
     Args:
         masks: uint8 (n, H, W) of ids, or (n, P, H, W) of 0/1.
@@ -56,6 +60,8 @@ def cell_shares(masks: Tensor, classes: int, grid: int) -> Tensor:
         float32 (n, K or P, grid, grid).
     """
     if masks.ndim == 3:
-        planes = [F.adaptive_avg_pool2d((masks == k).float()[:, None], grid) for k in range(classes)]
+        planes = [
+            F.adaptive_avg_pool2d((masks == k).float()[:, None], grid) for k in range(classes)
+        ]
         return torch.cat(planes, 1)
     return F.adaptive_avg_pool2d(masks.float(), grid)

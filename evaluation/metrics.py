@@ -1,4 +1,5 @@
-"""The numbers themselves, on plain arrays: accuracy, data-set-level IoU, bootstrap intervals, a paired test over seeds.
+"""The numbers themselves, on plain arrays: accuracy, data-set-level IoU, bootstrap intervals, a
+paired test over seeds.
 
 Every figure is a fraction in [0, 1]; tables print percent.
 """
@@ -21,8 +22,8 @@ def topk_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
         k: how many guesses count; more than C means C.
 
     Returns:
-        bool (N,). A label that ties with the k-th score counts as worse than every column before it, so a constant
-        scorer gains nothing from ties.
+        bool (N,). A label that ties with the k-th score counts as worse than every column before
+        it, so a constant scorer gains nothing from ties.
     """
     own = scores[np.arange(len(labels)), labels][:, None]
     columns = np.arange(scores.shape[1])[None]
@@ -35,7 +36,9 @@ def per_class_mean(hits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean([hits[labels == c].mean() for c in np.unique(labels)]))
 
 
-def confusion_matrix(pred: np.ndarray, true: np.ndarray, classes: int, ignore: int | None = None) -> np.ndarray:
+def confusion_matrix(
+    pred: np.ndarray, true: np.ndarray, classes: int, ignore: int | None = None
+) -> np.ndarray:
     """Counts of (true, predicted) pairs, to be summed over a data set.
 
     Args:
@@ -48,13 +51,18 @@ def confusion_matrix(pred: np.ndarray, true: np.ndarray, classes: int, ignore: i
     Raises:
         DataError: an id outside [0, classes).
     """
-    true, pred = np.asarray(true).ravel().astype(np.int64), np.asarray(pred).ravel().astype(np.int64)
+    true, pred = (
+        np.asarray(true).ravel().astype(np.int64),
+        np.asarray(pred).ravel().astype(np.int64),
+    )
     if ignore is not None:
         keep = true != ignore
         true, pred = true[keep], pred[keep]
     for what, ids in (("true", true), ("predicted", pred)):
         if ids.size and not (ids.min() >= 0 and ids.max() < classes):
-            raise DataError(f"{what} ids run from {ids.min()} to {ids.max()}, but there are {classes} classes")
+            raise DataError(
+                f"{what} ids run from {ids.min()} to {ids.max()}, but there are {classes} classes"
+            )
     return np.bincount(true * classes + pred, minlength=classes * classes).reshape(classes, classes)
 
 
@@ -62,7 +70,8 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
     """Intersection over union of each class of a confusion matrix summed over the whole data set.
 
     Returns:
-        float64 (classes,); NaN for a class that neither truth nor prediction ever has, so that a mean can leave it out.
+        float64 (classes,); NaN for a class that neither truth nor prediction ever has, so that a
+        mean can leave it out.
     """
     inside = np.diag(confusion).astype(np.float64)
     union = confusion.sum(0) + confusion.sum(1) - inside
@@ -70,7 +79,9 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
 
 
 def id_counts(pred: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
-    """Pixels in the intersection and in the union of each class, int64 (2, classes), to be summed over a data set."""
+    """Pixels in the intersection and in the union of each class, int64 (2, classes), to be summed
+    over a data set.
+    """
     confusion = confusion_matrix(pred, true, classes)
     inside = np.diag(confusion)
     return np.stack([inside, confusion.sum(0) + confusion.sum(1) - inside])
@@ -98,7 +109,9 @@ def iou_of_counts(counts: np.ndarray) -> np.ndarray:
 
 
 def mean_iou(iou: np.ndarray, background: bool) -> float:
-    """Mean IoU over the classes that occur; class 0 is the background and counts only when asked for."""
+    """Mean IoU over the classes that occur; class 0 is the background and counts only when asked
+    for.
+    """
     used = np.asarray(iou)[0 if background else 1 :]
     used = used[~np.isnan(used)]
     return float(used.mean()) if used.size else float("nan")
@@ -119,7 +132,9 @@ def bootstrap_interval(
     if values.size == 0:
         raise DataError("no values to take a bootstrap interval of")
     generator = np.random.default_rng(seed)
-    means = np.array([values[generator.integers(0, values.size, values.size)].mean() for _ in range(draws)])
+    means = np.array(
+        [values[generator.integers(0, values.size, values.size)].mean() for _ in range(draws)]
+    )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -164,7 +179,9 @@ def paired_test(a: Sequence[float], b: Sequence[float]) -> PairedTest:
         ConfigError: the two have different numbers of seeds.
     """
     if len(a) != len(b) or not len(a):
-        raise ConfigError(f"a paired test needs the same seeds in both arms; got {len(a)} and {len(b)} values")
+        raise ConfigError(
+            f"a paired test needs the same seeds in both arms; got {len(a)} and {len(b)} values"
+        )
     difference = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
     mean, n, each = float(difference.mean()), len(difference), difference.tolist()
     if n < 2:

@@ -1,10 +1,12 @@
 """Few-shot part segmentation from frozen dense features with a linear decoder.
 
-A few labelled images, one softmax regression shared by all positions (a 1x1 convolution) fitted to its optimum, so the
-figure has no step size, no number of epochs and no initialisation in it. Metric: data-set-level IoU (METHODS §1.6).
-Sets whose parts overlap get one sigmoid a part instead of the softmax; a part is found where its logit is above 0.
+A few labelled images, one softmax regression shared by all positions (a 1x1 convolution) fitted to
+its optimum, so the figure has no step size, no number of epochs and no initialisation in it.
+Metric: data-set-level IoU (METHODS §1.6). Sets whose parts overlap get one sigmoid a part instead
+of the softmax; a part is found where its logit is above 0.
 
-Shapes: n shots, D channels, g grid side, K ids including the background, R draws, B images, H = W side of the masks.
+Shapes: n shots, D channels, g grid side, K ids including the background, R draws, B images, H = W
+side of the masks.
 """
 
 from collections.abc import Sequence
@@ -28,8 +30,9 @@ from ssl_parts.errors import ConfigError
 class SegmentationResult:
     """Data-set-level IoU as fractions, mean over draws of the labelled images.
 
-    miou: mean over parts; miou_with_background: mean over parts and background (the paper's figure). sd: over draws, of
-    miou. draws, draws_with_background: of each draw. iou_per_class: background first, NaN for a part that never occurs.
+    miou: mean over parts; miou_with_background: mean over parts and background (the paper's
+    figure). sd: over draws, of miou. draws, draws_with_background: of each draw. iou_per_class:
+    background first, NaN for a part that never occurs.
     """
 
     miou: float
@@ -77,11 +80,13 @@ def few_shot_part_segmentation(
         shots: labelled training images; None for all of them (then there is one draw).
         seed: of the draws: draw r depends on (seed, r) and the number of training images alone.
         draws: independent choices of the labelled images, averaged.
-        stages: maps that make the features, each resized to the grid and concatenated; None for all stages.
-        grid: cells a side on which the decoder works; its scores are resized bilinearly to the masks.
+        stages: maps that make the features, each resized to the grid and concatenated; None for
+            all stages.
+        grid: cells a side on which the decoder works; its scores are resized bilinearly to the
+            masks.
         weight_decay: the decoder minimises mean cross-entropy + weight_decay / 2 * ||W||^2 on standardised features.
-        balance: an id that covers the share f of the labelled pixels weighs f^-balance. 0 is plain cross-entropy, which
-            gives small parts to the background; 1 weighs all ids alike.
+        balance: an id that covers the share f of the labelled pixels weighs f^-balance. 0 is plain
+            cross-entropy, which gives small parts to the background; 1 weighs all ids alike.
         test_indices: positions of the test bank, all by default.
 
     Raises:
@@ -93,8 +98,11 @@ def few_shot_part_segmentation(
     labelled = np.unique(np.concatenate(chosen))
     points, targets = labelled_points(encoder, train_bank, labelled, stages, grid, batch, device)
     rows = [np.searchsorted(labelled, c) for c in chosen]
-    overlapping = targets.shape[2] == len(train_bank.dataset.part_names)  # no share for the background: multi-label
-    decoders = [fit_decoder(points[r], targets[r], weight_decay, balance, overlapping) for r in rows]
+    # no share for the background: multi-label
+    overlapping = targets.shape[2] == len(train_bank.dataset.part_names)
+    decoders = [
+        fit_decoder(points[r], targets[r], weight_decay, balance, overlapping) for r in rows
+    ]
     order = np.arange(len(test_bank)) if test_indices is None else np.asarray(test_indices)
     counts = apply_decoders(encoder, test_bank, order, decoders, stages, grid, batch, device)
     return summarise(
@@ -117,10 +125,14 @@ def draw_shots(images: int, shots: int | None, draws: int, seed: int) -> list[np
     if shots is None:
         return [np.arange(images)]
     if not 1 <= shots <= images:
-        raise ConfigError(f"shots={shots} must lie between 1 and the {images} training images there are")
+        raise ConfigError(
+            f"shots={shots} must lie between 1 and the {images} training images there are"
+        )
     if draws < 1:
         raise ConfigError(f"draws={draws} must be at least 1")
-    return [np.sort(np.random.default_rng([seed, r]).permutation(images)[:shots]) for r in range(draws)]
+    return [
+        np.sort(np.random.default_rng([seed, r]).permutation(images)[:shots]) for r in range(draws)
+    ]
 
 
 def labelled_points(
@@ -132,8 +144,12 @@ def labelled_points(
     batch: int = 64,
     device: str | torch.device = "cpu",
 ) -> tuple[Tensor, Tensor]:
-    """Features (n, g*g, D) and shares (n, g*g, K) of each id in the cells of these images, on `device`."""
-    shares_nKgg = cell_shares(read_masks(bank, indices), len(bank.dataset.part_names) + 1, grid).to(device)
+    """Features (n, g*g, D) and shares (n, g*g, K) of each id in the cells of these images, on
+    `device`.
+    """
+    shares_nKgg = cell_shares(read_masks(bank, indices), len(bank.dataset.part_names) + 1, grid).to(
+        device
+    )
     points = []
     for chunk, features in iterate_features(encoder, bank, stages, indices, batch, device):
         map_BDgg = on_grid(features.maps, stages, grid)
@@ -162,11 +178,18 @@ def fit_decoder(
     x_ND, target_NK = points_nND.flatten(0, 1), shares_nNK.flatten(0, 1)
     if not independent:
         share_K = target_NK.mean(0)
-        weight_K = torch.where(share_K > 0, share_K.clamp_min(1e-6) ** -balance, torch.zeros_like(share_K))
+        weight_K = torch.where(
+            share_K > 0, share_K.clamp_min(1e-6) ** -balance, torch.zeros_like(share_K)
+        )
         target_NK = target_NK * (weight_K / (weight_K * share_K).sum())
     scale_D = x_ND.std(0, correction=0).clamp_min(1e-6)
     fit = fit_logistic(
-        x_ND / scale_D, target_NK, 1 / (weight_decay * len(x_ND)), independent=independent, tol=tol, max_iter=1000
+        x_ND / scale_D,
+        target_NK,
+        1 / (weight_decay * len(x_ND)),
+        independent=independent,
+        tol=tol,
+        max_iter=1000,
     )
     return LinearDecoder(fit.weight_RKD[0] / scale_D, fit.bias_RK[0], bool(fit.converged_R[0]))
 
@@ -181,7 +204,9 @@ def apply_decoders(
     batch: int = 64,
     device: str | torch.device = "cpu",
 ) -> np.ndarray:
-    """Counts (R, 2, K) over the pixels of all these images, one pass of the encoder for all decoders."""
+    """Counts (R, 2, K) over the pixels of all these images, one pass of the encoder for all
+    decoders.
+    """
     weight = torch.cat([d.weight_KD for d in decoders])[..., None, None]
     bias = torch.cat([d.bias_K for d in decoders])
     total: np.ndarray | int = 0
@@ -194,13 +219,16 @@ def apply_decoders(
 
 
 def pixel_counts(scores_BKgg: Tensor, masks: Tensor) -> np.ndarray:
-    """Counts (2, K) of `metrics.id_counts` or `plane_counts` after bilinear resizing of the scores to the masks.
+    """Counts (2, K) of `metrics.id_counts` or `plane_counts` after bilinear resizing of the scores
+    to the masks.
 
     Args:
-        scores_BKgg: logits of K exclusive ids for masks (B, H, W); of P independent parts for (B, P, H, W), where a
-            part is found above 0.
+        scores_BKgg: logits of K exclusive ids for masks (B, H, W); of P independent parts for (B,
+            P, H, W), where a part is found above 0.
     """
-    large = F.interpolate(scores_BKgg.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
+    large = F.interpolate(
+        scores_BKgg.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False
+    )
     if masks.ndim == 4:
         return plane_counts((large > 0).cpu().numpy(), masks.numpy())
     return id_counts(large.argmax(1).cpu().numpy(), masks.numpy(), large.shape[1])

@@ -1,4 +1,5 @@
-"""results.json: what was measured, under which protocol, on what, by which code. One row an encoder and protocol.
+"""results.json: what was measured, under which protocol, on what, by which code. One row an
+encoder and protocol.
 
 A row is plain JSON; `Row` names its fields. Values are fractions; tables print percent.
 """
@@ -35,7 +36,12 @@ class Measure:
         if not numbers:
             raise DataError("a measure needs at least one value")
         sd = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
-        return cls(float(np.mean(numbers)), sd, numbers, list(map(float, interval)) if interval is not None else None)
+        return cls(
+            float(np.mean(numbers)),
+            sd,
+            numbers,
+            list(map(float, interval)) if interval is not None else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,8 @@ def save_results(path: Path | str, rows: Mapping[str, Any] | Iterable[Row], **ex
 
     Args:
         path: the file; its folder is made.
-        rows: `Row`s, or a dictionary that holds what the caller wants to keep (it is written as it is).
+        rows: `Row`s, or a dictionary that holds what the caller wants to keep (it is written as it
+            is).
         extra: further top-level keys, as command or seconds.
     """
     path = Path(path)
@@ -131,7 +138,8 @@ def _finite(value: Any) -> Any:
 
 
 def combine(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
-    """One row of several whose encoders were trained with these seeds: each value's mean and spread over the seeds.
+    """One row of several whose encoders were trained with these seeds: each value's mean and
+    spread over the seeds.
 
     Raises:
         DataError: the rows differ in protocol, data or resolution.
@@ -140,12 +148,29 @@ def combine(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
         raise DataError(f"{len(rows)} rows cannot be combined over {len(seeds)} seeds")
     first = rows[0]
     for row in rows[1:]:
-        for key in ("protocol", "version", "data", "splits", "resolution", "fit", "layer", "pooling", "selection"):
+        for key in (
+            "protocol",
+            "version",
+            "data",
+            "splits",
+            "resolution",
+            "fit",
+            "layer",
+            "pooling",
+            "selection",
+        ):
             if getattr(row, key) != getattr(first, key):
-                raise DataError(f"rows of {first.name} differ in {key}: {getattr(first, key)} and {getattr(row, key)}")
+                raise DataError(
+                    f"rows of {first.name} differ in {key}: {getattr(first, key)} and {getattr(row, key)}"
+                )
     values = {key: Measure.of([row.values[key].mean for row in rows]) for key in first.values}
     kept = asdict(first) | {"encoder": {"name": first.encoder.get("name")}}
-    return Row(**(kept | {"values": values, "seeds": list(seeds), "seconds": sum(row.seconds for row in rows)}))
+    return Row(
+        **(
+            kept
+            | {"values": values, "seeds": list(seeds), "seconds": sum(row.seconds for row in rows)}
+        )
+    )
 
 
 def format_measure(measure: Measure | Mapping[str, Any] | float | None) -> str:
@@ -161,25 +186,37 @@ def format_measure(measure: Measure | Mapping[str, Any] | float | None) -> str:
 
 
 def format_table(
-    rows: Mapping[str, Any] | Sequence[Row], columns: Mapping[str, str] | None = None, notes: bool = True
+    rows: Mapping[str, Any] | Sequence[Row],
+    columns: Mapping[str, str] | None = None,
+    notes: bool = True,
 ) -> str:
-    """A Markdown table that also reads well in a terminal: one line an arm, one column a value, all in percent.
+    """A Markdown table that also reads well in a terminal: one line an arm, one column a value,
+    all in percent.
 
     Args:
-        rows: `Row`s; or name → a dictionary with "values" (as `evaluate_encoder` returns) or of values.
+        rows: `Row`s; or name → a dictionary with "values" (as `evaluate_encoder` returns) or of
+            values.
         columns: value → heading, in order; all values by their own names otherwise.
         notes: end with what the numbers are: images, resolution, seeds.
     """
     lines = _as_lines(rows)
-    keys = list(columns) if columns else list(dict.fromkeys(key for _, values, _ in lines for key in values))
+    keys = (
+        list(columns)
+        if columns
+        else list(dict.fromkeys(key for _, values, _ in lines for key in values))
+    )
     heads = ["", *((columns or {}).get(key, key) for key in keys)]
-    cells = [[name, *(format_measure(values.get(key)) for key in keys)] for name, values, _ in lines]
+    cells = [
+        [name, *(format_measure(values.get(key)) for key in keys)] for name, values, _ in lines
+    ]
     described = list(dict.fromkeys(note for _, _, note in lines if note)) if notes else []
     return "\n".join([markdown_table(heads, cells), *(["", *described] if described else [])])
 
 
 def markdown_table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns stand below each other, the first to the left, the others to the right."""
+    """A Markdown table whose columns stand below each other, the first to the left, the others to
+    the right.
+    """
     widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
     rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
     return "\n".join(_line(line, widths) for line in [heads, rule, *cells])

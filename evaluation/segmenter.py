@@ -1,9 +1,12 @@
-"""Part segmentation with an upsampling decoder, on a frozen or a fine-tuned encoder (METHODS §1.6).
+"""Part segmentation with an upsampling decoder, on a frozen or a fine-tuned encoder (METHODS
+§1.6).
 
-Differences from the released code are deliberate: the epoch is chosen on validation images that are neither in the
-training nor in the test images (or not chosen at all), and mirrored images swap what is left and right.
+Differences from the released code are deliberate: the epoch is chosen on validation images that
+are neither in the training nor in the test images (or not chosen at all), and mirrored images swap
+what is left and right.
 
-Shapes: n training images, B of a batch, D channels, h x w cells of a map, K scores (ids with background, or P parts).
+Shapes: n training images, B of a batch, D channels, h x w cells of a map, K scores (ids with
+background, or P parts).
 """
 
 import copy
@@ -28,7 +31,8 @@ class SegmenterConfig:
     """How decoder (and encoder) are trained."""
 
     finetune: bool = True  # train the encoder too; otherwise its features are computed once
-    widths: list[int] | None = None  # channels of the decoder's blocks, each doubles the size; null: [256, 128, 64]
+    # channels of the decoder's blocks, each doubles the size; null: [256, 128, 64]
+    widths: list[int] | None = None
     epochs: int = 200
     lr: float = 1e-5  # Adam's, for everything that is trained; constant
     batch: int = 8
@@ -40,24 +44,35 @@ class SegmenterConfig:
         """ConfigError for the first value out of range."""
         for key in ("epochs", "batch", "validate_every"):
             if getattr(self, key) < 1:
-                raise ConfigError(f"protocol.segmenter.{key}={getattr(self, key)} must be at least 1")
+                raise ConfigError(
+                    f"protocol.segmenter.{key}={getattr(self, key)} must be at least 1"
+                )
         if not 0 < self.lr < 1:
             raise ConfigError(f"protocol.segmenter.lr={self.lr} must lie between 0 and 1")
         if not 0 <= self.flip <= 1:
             raise ConfigError(f"protocol.segmenter.flip={self.flip} is a probability")
         if self.widths is not None and (not self.widths or min(self.widths) < 1):
-            raise ConfigError(f"protocol.segmenter.widths={self.widths}: give one or more channel counts, or null")
+            raise ConfigError(
+                f"protocol.segmenter.widths={self.widths}: give one or more channel counts, or null"
+            )
 
 
 class UpsamplingDecoder(nn.Module):
-    """Blocks of (x2 bilinear, 3x3 convolution, batch norm, ReLU), then a 1x1 convolution to K scores."""
+    """Blocks of (x2 bilinear, 3x3 convolution, batch norm, ReLU), then a 1x1 convolution to K
+    scores.
+    """
 
     def __init__(self, dim: int, scores: int, widths: Sequence[int] = (256, 128, 64)) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         for width in widths:
             up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-            blocks += [up, nn.Conv2d(dim, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            blocks += [
+                up,
+                nn.Conv2d(dim, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
             dim = width
         self.blocks = nn.Sequential(*blocks)
         self.classify = nn.Conv2d(dim, scores, 1)
@@ -80,7 +95,9 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A trained network. epoch: the one it was taken from; validation: its mIoU then, NaN where none was done."""
+    """A trained network. epoch: the one it was taken from; validation: its mIoU then, NaN where
+    none was done.
+    """
 
     encoder: Encoder
     decoder: UpsamplingDecoder
@@ -110,12 +127,14 @@ def train_segmenter(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> Segmenter:
-    """Train on `train`; take the epoch that is best on `validation`, or the last one where there is none.
+    """Train on `train`; take the epoch that is best on `validation`, or the last one where there
+    is none.
 
     Args:
         encoder: left as it is; fine-tuning works on a copy.
         scores: K: number of ids with the background, or of parts for multi-label masks.
-        pairs: mask ids that change places when an image is mirrored (`ssl_parts.data.flip.left_right_pairs`, + 1).
+        pairs: mask ids that change places when an image is mirrored
+            (`ssl_parts.data.flip.left_right_pairs`, + 1).
         seed: of the decoder's start, the order and the flips.
 
     Raises:
@@ -124,7 +143,11 @@ def train_segmenter(
     config.check()
     torch_seed = torch.Generator().manual_seed(seed)
     decoder = _new_decoder(encoder, scores, config, torch_seed).to(device)
-    source = _Tuned(encoder, train, pairs, device, config) if config.finetune else _Kept(encoder, train, pairs, device)
+    source = (
+        _Tuned(encoder, train, pairs, device, config)
+        if config.finetune
+        else _Kept(encoder, train, pairs, device)
+    )
     parameters = [*decoder.parameters(), *source.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=config.lr)
     best: tuple[float, int, dict, dict] | None = None
@@ -132,9 +155,16 @@ def train_segmenter(
         _epoch(decoder, source, optimizer, len(train), config, np.random.default_rng([seed, epoch]))
         look = epoch % config.validate_every == 0 or epoch == config.epochs
         if validation is not None and look:
-            value = _validate(Segmenter(source.encoder, decoder, epoch, float("nan")), validation, config.batch)
+            value = _validate(
+                Segmenter(source.encoder, decoder, epoch, float("nan")), validation, config.batch
+            )
             if best is None or value > best[0]:
-                best = (value, epoch, copy.deepcopy(decoder.state_dict()), copy.deepcopy(source.state()))
+                best = (
+                    value,
+                    epoch,
+                    copy.deepcopy(decoder.state_dict()),
+                    copy.deepcopy(source.state()),
+                )
     if best is None:
         return Segmenter(source.encoder, decoder, config.epochs, float("nan"))
     decoder.load_state_dict(best[2])
@@ -146,7 +176,8 @@ def _new_decoder(
     encoder: Encoder, scores: int, config: SegmenterConfig, generator: torch.Generator
 ) -> UpsamplingDecoder:
     widths = config.widths or [256, 128, 64]
-    with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator: lend it a seed of our own
+    # torch's layers draw from the global generator: lend it a seed of our own
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         return UpsamplingDecoder(encoder.dims[encoder.last_stage], scores, widths)
 
@@ -167,21 +198,29 @@ def _epoch(
         maps, masks = source.batch(rows, mirrored[rows])
         loss = segmentation_loss(decoder(maps), masks)
         if not torch.isfinite(loss):
-            raise TrainingError(f"the segmentation loss is {loss.item()}; lower protocol.segmenter.lr={config.lr}")
+            raise TrainingError(
+                f"the segmentation loss is {loss.item()}; lower protocol.segmenter.lr={config.lr}"
+            )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
 
 def segmentation_loss(scores_BKhw: Tensor, masks: Tensor) -> Tensor:
-    """Mean over pixels, at the masks' size: cross-entropy for ids (B, H, W), binary for parts (B, P, H, W)."""
-    large = F.interpolate(scores_BKhw.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
+    """Mean over pixels, at the masks' size: cross-entropy for ids (B, H, W), binary for parts (B,
+    P, H, W).
+    """
+    large = F.interpolate(
+        scores_BKhw.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False
+    )
     if masks.ndim == 4:
         return F.binary_cross_entropy_with_logits(large, masks.float())
     return F.cross_entropy(large, masks.long())
 
 
-def mirror(images: Tensor, masks: Tensor, flags: np.ndarray, pairs: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+def mirror(
+    images: Tensor, masks: Tensor, flags: np.ndarray, pairs: Sequence[tuple[int, int]]
+) -> tuple[Tensor, Tensor]:
     """The flagged images and masks mirrored, with left and right changed over."""
     flags_B = torch.as_tensor(np.asarray(flags, dtype=bool))
     swapped = mirrored_masks(masks, pairs)
@@ -220,7 +259,12 @@ class _Tuned:
         config: SegmenterConfig,
     ) -> None:
         self.encoder = copy.deepcopy(encoder).to(device).requires_grad_(True)
-        self.data, self.pairs, self.device, self.freeze_norm = data, pairs, device, config.freeze_norm
+        self.data, self.pairs, self.device, self.freeze_norm = (
+            data,
+            pairs,
+            device,
+            config.freeze_norm,
+        )
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.encoder.parameters())
@@ -247,14 +291,22 @@ class _Kept:
     """Maps of the frozen encoder, computed once for the images and for their mirror images."""
 
     def __init__(
-        self, encoder: Encoder, data: LabelledImages, pairs: Sequence[tuple[int, int]], device: object, batch: int = 32
+        self,
+        encoder: Encoder,
+        data: LabelledImages,
+        pairs: Sequence[tuple[int, int]],
+        device: object,
+        batch: int = 32,
     ) -> None:
         self.encoder, self.device = encoder.to(device), device
         self.masks = torch.stack([data.masks, mirrored_masks(data.masks, pairs)])
         sides = []
         with frozen(encoder):
             for images in (data.images, data.images.flip(-1)):
-                maps = [encoder(b.to(device).float() / 255).maps[encoder.last_stage].cpu() for b in images.split(batch)]
+                maps = [
+                    encoder(b.to(device).float() / 255).maps[encoder.last_stage].cpu()
+                    for b in images.split(batch)
+                ]
                 sides.append(torch.cat(maps).float())
         self.maps = torch.stack(sides).clone()
 

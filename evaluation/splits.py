@@ -1,4 +1,6 @@
-"""Which images a protocol may look at: few-label draws, stratified splits, folds. Functions of (labels, seed)."""
+"""Which images a protocol may look at: few-label draws, stratified splits, folds. Functions of
+(labels, seed).
+"""
 
 import numpy as np
 
@@ -10,7 +12,8 @@ def few_label_indices(labels: np.ndarray, shots: int | float, seed: int) -> np.n
 
     Args:
         labels: (N,) class indices.
-        shots: images of each class as an int (5), or the share of each class as a float below 1 (0.1), at least one.
+        shots: images of each class as an int (5), or the share of each class as a float below 1
+            (0.1), at least one.
         seed: of the draw. A smaller draw with the same seed is a subset of a larger one.
 
     Returns:
@@ -22,9 +25,13 @@ def few_label_indices(labels: np.ndarray, shots: int | float, seed: int) -> np.n
     """
     labels = np.asarray(labels)
     if not shots > 0:
-        raise ConfigError(f"shots={shots} must be positive: images of a class, or their share below 1")
+        raise ConfigError(
+            f"shots={shots} must be positive: images of a class, or their share below 1"
+        )
     if labels.size == 0 or labels.min() < 0:
-        raise DataError("few-label draws need labels, but the set has none for some images (label -1)")
+        raise DataError(
+            "few-label draws need labels, but the set has none for some images (label -1)"
+        )
     generator = np.random.default_rng(seed)
     chosen = []
     for label in np.unique(labels):
@@ -42,8 +49,8 @@ def stratified_split(labels: np.ndarray, share: float, seed: int) -> tuple[np.nd
     """Cut `share` of each class off for validation.
 
     Returns:
-        (rest, held-out), sorted int64 indices. Unlabelled images (-1) are one class of their own. A class of one image
-        stays whole on the training side.
+        (rest, held-out), sorted int64 indices. Unlabelled images (-1) are one class of their own.
+        A class of one image stays whole on the training side.
 
     Raises:
         ConfigError: share outside (0, 1).
@@ -59,7 +66,9 @@ def stratified_split(labels: np.ndarray, share: float, seed: int) -> tuple[np.nd
         take = min(max(1, round(share * len(members))), len(members) - 1)
         held[members[:take]] = True
     if not held.any():
-        raise DataError(f"{len(labels)} images of {len(np.unique(labels))} classes cannot be split; add images")
+        raise DataError(
+            f"{len(labels)} images of {len(np.unique(labels))} classes cannot be split; add images"
+        )
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 

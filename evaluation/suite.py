@@ -1,6 +1,8 @@
-"""The short look that ends every run: linear probe with all and with few labels, and few-shot part segmentation.
+"""The short look that ends every run: linear probe with all and with few labels, and few-shot part
+segmentation.
 
-It is the same for every arm of a run: the same images, draws and settings, so differences are paired.
+It is the same for every arm of a run: the same images, draws and settings, so differences are
+paired.
 """
 
 import time
@@ -19,12 +21,18 @@ from ssl_parts.data import DataConfig, ImageBank, build_bank
 from ssl_parts.encoders import Encoder, encoder_hash
 from ssl_parts.errors import ConfigError
 
-COLUMNS = {"linear": "linear, all labels", "linear_few": "linear, few labels", "part_miou": "part mIoU"}
+COLUMNS = {
+    "linear": "linear, all labels",
+    "linear_few": "linear, few labels",
+    "part_miou": "part mIoU",
+}
 
 
 @dataclass
 class EvaluationConfig:
-    """What is measured at the end of a run. Fixed numbers, nothing is selected, so no validation images are needed."""
+    """What is measured at the end of a run. Fixed numbers, nothing is selected, so no validation
+    images are needed.
+    """
 
     # --- what
     linear: bool = True  # linear probe with all labels
@@ -35,9 +43,11 @@ class EvaluationConfig:
     seed: int = 0  # of the draws: the same for all arms and runs
     # --- how: changes results
     pooling: str = "pooled"  # evaluation.features.POOLINGS
-    standardize: bool = True  # features to zero mean and unit deviation before the probe; the paper uses raw ones
+    # features to zero mean and unit deviation before the probe; the paper uses raw ones
+    standardize: bool = True
     c: float = 1.0  # of the logistic regression; the paper's value
-    part_layers: list[str] = field(default_factory=list)  # stages under the part decoder; [] for all
+    # stages under the part decoder; [] for all
+    part_layers: list[str] = field(default_factory=list)
     part_grid: int = 16  # cells a side on which it works
     part_weight_decay: float = 0.01
     part_balance: float = 0.5  # small parts weigh more: share ** -part_balance
@@ -54,7 +64,9 @@ class EvaluationConfig:
                 raise ConfigError(f"evaluation.{key}={getattr(self, key)} must be at least 1")
         for key in ("c", "part_weight_decay"):
             if not 0 < getattr(self, key) < float("inf"):
-                raise ConfigError(f"evaluation.{key}={getattr(self, key)} must be a positive number")
+                raise ConfigError(
+                    f"evaluation.{key}={getattr(self, key)} must be a positive number"
+                )
         if not 0 <= self.part_balance <= 1:
             raise ConfigError(f"evaluation.part_balance={self.part_balance} must lie in [0, 1]")
 
@@ -67,8 +79,12 @@ class Banks:
     test: ImageBank
 
     @classmethod
-    def of(cls, data: DataConfig, train: ImageBank | None = None, cache_dir: Path | None = None) -> "Banks":
-        """The banks of a run's data; give its training bank if there is one already, and its folder for cache=disk."""
+    def of(
+        cls, data: DataConfig, train: ImageBank | None = None, cache_dir: Path | None = None
+    ) -> "Banks":
+        """The banks of a run's data; give its training bank if there is one already, and its
+        folder for cache=disk.
+        """
         train = train or build_bank(data, cache_dir=cache_dir)
         return cls(train, build_bank(data, data.test_split, cache_dir=cache_dir))
 
@@ -94,9 +110,9 @@ def evaluate_encoder(
         device: the encoder's own by default.
 
     Returns:
-        plain JSON: "values" name → mean, sd, values (`Measure`), with "linear", "linear_few", "part_miou" and
-        "part_miou_with_background" where they apply; "note", the protocol in a sentence; "settings", "encoder" and
-        "seconds".
+        plain JSON: "values" name → mean, sd, values (`Measure`), with "linear", "linear_few",
+        "part_miou" and "part_miou_with_background" where they apply; "note", the protocol in a
+        sentence; "settings", "encoder" and "seconds".
 
     Raises:
         ConfigError: settings that do not fit the data, such as more shots than images.
@@ -121,25 +137,37 @@ def evaluate_encoder(
     }
 
 
-def _linear(encoder: Encoder, banks: Banks, config: EvaluationConfig, device: str | torch.device) -> dict[str, Measure]:
+def _linear(
+    encoder: Encoder, banks: Banks, config: EvaluationConfig, device: str | torch.device
+) -> dict[str, Measure]:
     options = {"batch": config.batch, "device": device, "pooling": config.pooling}
-    train, test = extract_features(encoder, banks.train, **options), extract_features(encoder, banks.test, **options)
+    train, test = (
+        extract_features(encoder, banks.train, **options),
+        extract_features(encoder, banks.test, **options),
+    )
 
     def probe(rows: np.ndarray) -> Any:
         x, y = train.pooled[rows], train.labels[rows]
-        return linear_probe(x, y, test.pooled, test.labels, config.c, standardize=config.standardize, device=device)
+        return linear_probe(
+            x, y, test.pooled, test.labels, config.c, standardize=config.standardize, device=device
+        )
 
     values = {}
     if config.linear:
         result = probe(np.arange(len(train)))
         values["linear"] = Measure.of([result.accuracy], result.interval)
     if config.shots:
-        draws = [few_label_indices(train.labels, config.shots, config.seed + r) for r in range(config.draws)]
+        draws = [
+            few_label_indices(train.labels, config.shots, config.seed + r)
+            for r in range(config.draws)
+        ]
         values["linear_few"] = Measure.of([probe(rows).accuracy for rows in draws])
     return values
 
 
-def _parts(encoder: Encoder, banks: Banks, config: EvaluationConfig, device: str | torch.device) -> dict[str, Measure]:
+def _parts(
+    encoder: Encoder, banks: Banks, config: EvaluationConfig, device: str | torch.device
+) -> dict[str, Measure]:
     result = few_shot_part_segmentation(
         encoder,
         banks.train,
@@ -160,7 +188,9 @@ def _parts(encoder: Encoder, banks: Banks, config: EvaluationConfig, device: str
     }
 
 
-def describe_suite(encoder: Encoder, banks: Banks, config: EvaluationConfig, values: dict[str, Measure]) -> str:
+def describe_suite(
+    encoder: Encoder, banks: Banks, config: EvaluationConfig, values: dict[str, Measure]
+) -> str:
     """What the values of `evaluate_encoder` are, in a sentence."""
     test = banks.test
     said = [
@@ -169,7 +199,9 @@ def describe_suite(encoder: Encoder, banks: Banks, config: EvaluationConfig, val
     if "linear" in values or "linear_few" in values:
         scaling = "standardised" if config.standardize else "raw"
         layer = "+".join(pooling_stages(encoder, config.pooling))
-        said.append(f"logistic regression, C={config.c:g}, {scaling} {config.pooling} features of {layer}")
+        said.append(
+            f"logistic regression, C={config.c:g}, {scaling} {config.pooling} features of {layer}"
+        )
     if "linear_few" in values:
         said.append(f"few labels: {config.shots} a class, {config.draws} draws")
     if "part_miou" in values:

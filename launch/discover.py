@@ -1,19 +1,20 @@
 """Find the parts of every image: ids, a contact sheet and statistics, without training anything.
 
     python launch/discover.py data.root=DIR encoder=mobilenetv2_100 encoder.weights=FILE
-    python launch/discover.py data=cub data.root=DIR encoder.weights=FILE parts=dataset parts.k=16 run.name=cub_parts
+    python launch/discover.py data=cub data.root=DIR encoder.weights=FILE parts=dataset parts.k=16
+    run.name=cub_parts
     torchrun --nproc_per_node 2 launch/discover.py ...        two processes share the images; on GPUs accelerate launch
     python launch/discover.py ... run.png=true                also one palette PNG an image
     python launch/discover.py ... run.fitted=runs/cub_parts/parts data.split=test        the same parts in other images
 
-Killed or stopped, the same command goes on where it was. Ids: runs/NAME/parts (`PartStore.open`), pictures:
-runs/NAME/parts.png, numbers: runs/NAME/results.json.
+Killed or stopped, the same command goes on where it was. Ids: runs/NAME/parts (`PartStore.open`),
+pictures: runs/NAME/parts.png, numbers: runs/NAME/results.json.
 """
 
 import argparse
 
-from ssl_parts.config import command
-from ssl_parts.discovery import DiscoverConfig, discover, register
+from ssl_parts.commands.discover import DiscoverConfig, discover, register
+from ssl_parts.configuration.compose import command
 
 
 def act(config: DiscoverConfig, _: argparse.Namespace) -> None:

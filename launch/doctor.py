@@ -1,5 +1,6 @@
-"""Is the machine ready, and is the data what it should be? Versions, devices, two processes that talk to each other;
-counts against the published ones, what is missing, what does not decode; where the time of a training step goes.
+"""Is the machine ready, and is the data what it should be? Versions, devices, two processes that
+talk to each other; counts against the published ones, what is missing, what does not decode; where
+the time of a training step goes.
 
     python launch/doctor.py --machine                                   # no data is looked at
     python launch/doctor.py --speed data=cub data.root=DIR encoder=resnet50   # loading, views and step by themselves
@@ -16,22 +17,34 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from ssl_parts.config import Config, command
-from ssl_parts.doctor import examine
-from ssl_parts.machine import examine_machine
-from ssl_parts.training.throughput import measure_throughput
+from ssl_parts.configuration.compose import Config, command
+from ssl_parts.doctor.data import examine
+from ssl_parts.doctor.machine import examine_machine
+from ssl_parts.doctor.speed import measure_throughput
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--machine", action="store_true", help="look at the machine only")
-    parser.add_argument("--speed", action="store_true", help="time loading, views and step of training on the data")
-    parser.add_argument("--decode", action="store_true", help="decode every image and read its annotations")
     parser.add_argument(
-        "--sheet", type=Path, metavar="FILE", help="write a contact sheet of 24 images with annotations"
+        "--speed", action="store_true", help="time loading, views and step of training on the data"
     )
-    parser.add_argument("--workers", type=int, default=2, help="decoding threads (default: %(default)s)")
     parser.add_argument(
-        "--out", type=Path, default=Path("doctor"), help="folder of results.json (default: %(default)s)"
+        "--decode", action="store_true", help="decode every image and read its annotations"
+    )
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        metavar="FILE",
+        help="write a contact sheet of 24 images with annotations",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, help="decoding threads (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("doctor"),
+        help="folder of results.json (default: %(default)s)",
     )
 
 
@@ -42,10 +55,15 @@ def act(config: Config, options: argparse.Namespace) -> None:
     if not options.machine:
         report = examine(config.data, options.decode, options.sheet, options.workers)
         print(report)
-        found = asdict(report) | {"machine": asdict(machine), "sound": report.sound and machine.sound}
+        found = asdict(report) | {
+            "machine": asdict(machine),
+            "sound": report.sound and machine.sound,
+        }
         if options.speed:
             speed = measure_throughput(config)
-            print(f"Training {config.encoder.name} on it, {config.train.batch} pairs a step\n{speed}")
+            print(
+                f"Training {config.encoder.name} on it, {config.train.batch} pairs a step\n{speed}"
+            )
             found["speed"] = asdict(speed) | {"bottleneck": speed.bottleneck}
     options.out.mkdir(parents=True, exist_ok=True)
     results = options.out / "results.json"

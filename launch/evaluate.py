@@ -1,9 +1,10 @@
-"""One encoder, one data set, one protocol of evaluation/PROTOCOLS.md: a table, and results.json beside it.
+"""One encoder, one data set, one protocol of evaluation/PROTOCOLS.md: a table, and results.json
+beside it.
 
-python launch/evaluate.py protocol=linear data=cub data.root=DIR encoder=resnet50 encoder.weights=FILE
-python launch/evaluate.py protocol=parts data=carparts data.root=DIR run.name="base + PARTICLE" encoder.weights=FILE
-python launch/evaluate.py protocol=discovery protocol.run=runs/quickstart
-python launch/evaluate.py --show-config protocol=knn
+python launch/evaluate.py protocol=linear data=cub data.root=DIR encoder=resnet50
+encoder.weights=FILE python launch/evaluate.py protocol=parts data=carparts data.root=DIR
+run.name="base + PARTICLE" encoder.weights=FILE python launch/evaluate.py protocol=discovery
+protocol.run=runs/quickstart python launch/evaluate.py --show-config protocol=knn
 """
 
 import argparse
@@ -11,11 +12,11 @@ import sys
 
 import torch
 
-from evaluation.config import EvaluateConfig, register
 from evaluation.protocols import run_protocol
 from evaluation.results import format_table, save_results
-from ssl_parts.config import command
-from ssl_parts.training.run_folder import commit
+from ssl_parts.commands.evaluate import EvaluateConfig, register
+from ssl_parts.configuration.compose import command
+from ssl_parts.engine.run_folder import commit
 
 
 def act(config: EvaluateConfig, _: argparse.Namespace) -> None:

@@ -5,8 +5,9 @@
     python launch/export.py source=detconb.npy name=resnet50 to=torchvision out=detcon_torchvision
     python launch/export.py source=runs/quickstart to=hf out=bird licence=apache-2.0 push=USER/NAME
 
-One format is written into out=DIR, several into DIR/FORMAT. Each is opened again and compared with the encoder before
-it takes its name. Keys: source to out name which image_size parts licence push private.
+One format is written into out=DIR, several into DIR/FORMAT. Each is opened again and compared with
+the encoder before it takes its name. Keys: source to out name which image_size parts licence push
+private.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from ssl_parts.export import parse, run_export
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("settings", nargs="+", metavar="key=value")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:

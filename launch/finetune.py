@@ -1,15 +1,16 @@
 """Supervised training with one of the fine-grained heads: linear, tdsa, coarse2fine, scrim, upm.
 
     accelerate launch launch/finetune.py head=tdsa
-    python launch/finetune.py head=scrim data=cub data.root=DIR encoder=mobilenetv2_100 encoder.weights=FILE
-    python launch/finetune.py head=linear train.frozen=true encoder.weights=runs/quickstart run.name=probe
+    python launch/finetune.py head=scrim data=cub data.root=DIR encoder=mobilenetv2_100
+    encoder.weights=FILE python launch/finetune.py head=linear train.frozen=true
+    encoder.weights=runs/quickstart run.name=probe
 
-Writes runs/NAME/: results.json (accuracy on all test images, overlap of looks with boxes and parts), looks.png,
-head.safetensors. Killed or stopped, the same command goes on where it was.
+Writes runs/NAME/: results.json (accuracy on all test images, overlap of looks with boxes and
+parts), looks.png, head.safetensors. Killed or stopped, the same command goes on where it was.
 """
 
-from ssl_parts.training.finetune import finetune
-from ssl_parts.training.finetune_config import finetune_command
+from evaluation.finetuning.config import finetune_command
+from evaluation.finetuning.train import finetune
 
 if __name__ == "__main__":
     finetune_command(lambda config, _: finetune(config), __doc__)

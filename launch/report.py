@@ -15,10 +15,15 @@ from ssl_parts.report import compared_as_text, runs_below, write_comparison, wri
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
-        "--out", type=Path, default=Path("comparison.html"), help="page of several runs (default: %(default)s)"
+        "--out",
+        type=Path,
+        default=Path("comparison.html"),
+        help="page of several runs (default: %(default)s)",
     )
     arguments = parser.parse_args()
     folders = [run for folder in arguments.runs for run in runs_below(folder)]
@@ -26,7 +31,9 @@ def main() -> None:
         for folder in folders:
             print(f"Report: {write_report(folder)}")
         if len(folders) > 1:
-            print(f"\n{compared_as_text(folders)}\n\nComparison: {write_comparison(folders, arguments.out)}")
+            print(
+                f"\n{compared_as_text(folders)}\n\nComparison: {write_comparison(folders, arguments.out)}"
+            )
     except (SslPartsError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

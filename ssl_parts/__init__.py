@@ -1,4 +1,6 @@
-"""Self-supervised, part-aware pretraining. What others need most is importable from here, loaded on first use."""
+"""Self-supervised, part-aware pretraining. What others need most is importable from here, loaded
+on first use.
+"""
 
 from importlib import import_module
 from typing import Any
@@ -7,7 +9,7 @@ _HOMES = {
     "build_encoder": "ssl_parts.encoders",
     "open_encoder": "ssl_parts.encoders",
     "export_encoder": "ssl_parts.export",
-    "load_part_model": "ssl_parts.part_model",
+    "load_part_model": "ssl_parts.parts.model",
 }
 __all__ = sorted(_HOMES)
 

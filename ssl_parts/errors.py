@@ -1,8 +1,12 @@
-"""What a user can get wrong. Each message says what was wrong, the value seen, where, and what to do."""
+"""What a user can get wrong. Each message says what was wrong, the value seen, where, and what to
+do.
+"""
 
 
 class SslPartsError(ValueError):
-    """Parent of every error that a user can mend; launch scripts print it as one line, without a traceback."""
+    """Parent of every error that a user can mend; launch scripts print it as one line, without a
+    traceback.
+    """
 
 
 class ConfigError(SslPartsError):
@@ -18,8 +22,12 @@ class WeightsError(SslPartsError):
 
 
 class PartDiscoveryError(SslPartsError):
-    """Part discovery: too few points, non-finite features, a store that does not belong to the data set."""
+    """Part discovery: too few points, non-finite features, a store that does not belong to the
+    data set.
+    """
 
 
 class TrainingError(SslPartsError):
-    """Training that cannot go on: a non-finite loss, a collapsed encoder, views that never share a part."""
+    """Training that cannot go on: a non-finite loss, a collapsed encoder, views that never share a
+    part.
+    """

@@ -1,4 +1,6 @@
-"""Shared fixtures: where the real images are (research use; never in the repository), and single-threaded torch."""
+"""Shared fixtures: where the real images are (research use; never in the repository), and
+single-threaded torch.
+"""
 
 import os
 from pathlib import Path
@@ -7,13 +9,15 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # small tensors, and the suite runs one process a core
-os.environ["OMP_NUM_THREADS"] = "1"  # also in processes that tests start: sums are done in one order everywhere
+# also in processes that tests start: sums are done in one order everywhere
+os.environ["OMP_NUM_THREADS"] = "1"
 
 REPO = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(config, items):
-    items.sort(key=lambda item: "slow" not in item.keywords)  # first, so that no process is left with one at the end
+    # first, so that no process is left with one at the end
+    items.sort(key=lambda item: "slow" not in item.keywords)
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="no CUDA device")
@@ -24,7 +28,9 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder that holds data/ and weights/ with real images; tests that read it skip when it is absent."""
+    """The folder that holds data/ and weights/ with real images; tests that read it skip when it
+    is absent.
+    """
     shared = Path(os.environ.get("SSL_PARTS_REAL_DATA", REPO.parent / "shared"))
     if not (shared / "data").is_dir():
         pytest.skip(f"no real images at {shared}; set SSL_PARTS_REAL_DATA")

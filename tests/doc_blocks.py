@@ -1,8 +1,8 @@
 """Blocks of code in the documentation, and what their marks say about running them.
 
-A mark is a comment on the line before a block: `<!-- smoke: DIR=images tiny k=3 -->`. Words in capitals replace
-placeholders; `tiny` stands for TINY; the others are put into the block's commands, where they win, and KEY=null takes
-one away. In a block of Python OLD=NEW replaces text.
+A mark is a comment on the line before a block: `<!-- smoke: DIR=images tiny k=3 -->`. Words in
+capitals replace placeholders; `tiny` stands for TINY; the others are put into the block's
+commands, where they win, and KEY=null takes one away. In a block of Python OLD=NEW replaces text.
 """
 
 import re
@@ -32,7 +32,12 @@ class Block(NamedTuple):
 def blocks_of(page: Path) -> list[Block]:
     found = [match for match in BLOCK.finditer(page.read_text())]
     return [
-        Block(page.name, m[2], m[3], None if m[1] is None else [w for word in m[1].split() for w in expanded(word)])
+        Block(
+            page.name,
+            m[2],
+            m[3],
+            None if m[1] is None else [w for word in m[1].split() for w in expanded(word)],
+        )
         for m in found
     ]
 
@@ -53,7 +58,9 @@ def shrunk(words: list[str], mark: list[str]) -> list[str]:
     swaps = dict(word.split("=", 1) for word in mark if word.split("=")[0].isupper())
     added = [word for word in mark if not word.split("=")[0].isupper()]
     keys = {word.split("=")[0] for word in added}
-    kept = [swapped(word, swaps) for word in words if "=" not in word or word.split("=")[0] not in keys]
+    kept = [
+        swapped(word, swaps) for word in words if "=" not in word or word.split("=")[0] not in keys
+    ]
     return [*kept, *(word for word in added if not word.endswith("=null"))]
 
 

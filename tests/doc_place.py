@@ -16,7 +16,9 @@ CLASSES = ("001.Crow", "002.Jay")
 
 
 def make_place(folder: Path) -> Path:
-    """launch/ and configs/; images/, cub/, aircraft/, cars/, shards/ with twelve drawn birds each; weights."""
+    """launch/ and configs/; images/, cub/, aircraft/, cars/, shards/ with twelve drawn birds each;
+    weights.
+    """
     for name in ("launch", "configs"):
         (folder / name).symlink_to(REPO / name)
     birds = build_dataset("synthetic_birds", None, "train", images=12, size=48, species=4)
@@ -54,7 +56,10 @@ def write_cub(root: Path, pictures: list[Image.Image]) -> None:
         save(picture, root / "images" / name)
     write(root / "images.txt", [f"{i + 1} {name}" for i, name in enumerate(names)])
     write(root / "image_class_labels.txt", [f"{i + 1} {i % 2 + 1}" for i in range(len(names))])
-    write(root / "train_test_split.txt", [f"{i + 1} {int(split(i) == 'train')}" for i in range(len(names))])
+    write(
+        root / "train_test_split.txt",
+        [f"{i + 1} {int(split(i) == 'train')}" for i in range(len(names))],
+    )
     write(root / "classes.txt", [f"{i + 1} {name}" for i, name in enumerate(CLASSES)])
 
 
@@ -66,7 +71,10 @@ def write_aircraft(root: Path, pictures: list[Image.Image]) -> None:
     write(data / "variants.txt", ["707-320", "A330-200"])
     splits = {"train": keys[:6], "val": keys[6:8], "test": keys[8:]}
     for name, members in splits.items():
-        write(data / f"images_variant_{name}.txt", [f"{k} {('707-320', 'A330-200')[int(k) % 2]}" for k in members])
+        write(
+            data / f"images_variant_{name}.txt",
+            [f"{k} {('707-320', 'A330-200')[int(k) % 2]}" for k in members],
+        )
 
 
 def write_shard(root: Path, pictures: list[Image.Image]) -> None:

@@ -1,4 +1,6 @@
-"""What users get wrong: one clear error with the value, the place and the way out, before training; nothing lost."""
+"""What users get wrong: one clear error with the value, the place and the way out, before
+training; nothing lost.
+"""
 
 import argparse
 import subprocess
@@ -12,11 +14,11 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from tiny_run import overrides
 
-from ssl_parts.config import load_config, parse_command_line
+from ssl_parts.commands import pretrain
+from ssl_parts.configuration.compose import load_config, parse_command_line
 from ssl_parts.encoders import build_encoder
 from ssl_parts.errors import ConfigError, DataError, SslPartsError, WeightsError
-from ssl_parts.training import pretrain
-from ssl_parts.training.phase import Trainer
+from ssl_parts.pretraining.phase import Trainer
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -46,7 +48,13 @@ def start(tmp_path, *more):
 
 
 def of_folder(folder):
-    return ["data=folder", f"data.root={folder}", "data.images=null", "data.test_images=null", "data.species=null"]
+    return [
+        "data=folder",
+        f"data.root={folder}",
+        "data.images=null",
+        "data.test_images=null",
+        "data.species=null",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -57,8 +65,16 @@ def of_folder(folder):
         (["train.lr=fast"], ConfigError, ["fast"]),
         (["objective.temperature=0"], ConfigError, ["objective.temperature=0", "positive"]),
         (["encoder.name=resnet81"], ConfigError, ["resnet81", "did you mean"]),
-        (["train.rounds=0", "run.control=true"], ConfigError, ["run.control=true", "train.rounds=0"]),
-        (["train.rounds=0", "train.base_epochs=0"], ConfigError, ["train.rounds=0", "train.base_epochs"]),
+        (
+            ["train.rounds=0", "run.control=true"],
+            ConfigError,
+            ["run.control=true", "train.rounds=0"],
+        ),
+        (
+            ["train.rounds=0", "train.base_epochs=0"],
+            ConfigError,
+            ["train.rounds=0", "train.base_epochs"],
+        ),
         (["train.batch=36"], ConfigError, ["train.batch=36", "24 images", "at most 24"]),
         (["parts.k=65"], ConfigError, ["parts.k=65", "64 points", "parts.size"]),
         (["parts.stages=[layer9]"], ConfigError, ["layer9", "layer3"]),
@@ -81,7 +97,10 @@ def test_a_truncated_photograph_is_named_before_training(tmp_path, photographs):
     (photographs / "3.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"3\.jpg[\s\S]*data\.on_bad_image=skip"):
         start(tmp_path, *of_folder(photographs))
-    with pytest.warns(UserWarning, match=r"1 of 14 images"), pytest.raises(AssertionError, match="training began"):
+    with (
+        pytest.warns(UserWarning, match=r"1 of 14 images"),
+        pytest.raises(AssertionError, match="training began"),
+    ):
         start(tmp_path, *of_folder(photographs), "data.on_bad_image=skip")
 
 
@@ -115,7 +134,12 @@ def test_weights_of_another_architecture(tmp_path):
 
 
 def test_the_command_prints_one_line_and_no_traceback(tmp_path):
-    command = [sys.executable, str(REPO / "launch/pretrain.py"), f"run.dir={tmp_path}", "train.epoch=3"]
+    command = [
+        sys.executable,
+        str(REPO / "launch/pretrain.py"),
+        f"run.dir={tmp_path}",
+        "train.epoch=3",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert done.returncode == 1
     assert done.stderr.strip().startswith("ConfigError: unknown key 'train.epoch'")
@@ -123,7 +147,9 @@ def test_the_command_prints_one_line_and_no_traceback(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("recipe", ["quickstart", "folder", "particle_r50_cub", "particle_vits8_cub"])
+@pytest.mark.parametrize(
+    "recipe", ["quickstart", "folder", "particle_r50_cub", "particle_vits8_cub"]
+)
 def test_every_recipe_composes_and_checks(recipe):
     root = [] if recipe == "quickstart" else ["data.root=x"]
     config = load_config(recipe, [*root, "encoder.weights=null"])

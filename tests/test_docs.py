@@ -1,4 +1,6 @@
-"""Commands, keys, links, files and messages that the documentation names exist; test_docs_run runs its blocks."""
+"""Commands, keys, links, files and messages that the documentation names exist; test_docs_run runs
+its blocks.
+"""
 
 import ast
 import re
@@ -7,7 +9,7 @@ import pytest
 import yaml
 from doc_blocks import PAGES, REPO, SHELL_BLOCKS, commands
 
-from ssl_parts.config import flatten, load_config
+from ssl_parts.configuration.compose import flatten, load_config
 
 TRAINING = ("pretrain", "compare")  # scripts whose words are keys of `Config`
 
@@ -20,7 +22,9 @@ def launches(text):
                 yield word, words[i + 1 :]
 
 
-LAUNCHES = [(block.page, script, words) for block in SHELL_BLOCKS for script, words in launches(block.text)]
+LAUNCHES = [
+    (block.page, script, words) for block in SHELL_BLOCKS for script, words in launches(block.text)
+]
 
 
 def shown(value):
@@ -61,7 +65,9 @@ def test_links_and_files_exist(page):
     for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         if not link.startswith(("http", "mailto:")):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
-    for name in re.findall(r"`((?:configs|launch|ssl_parts|evaluation|tests)/[\w./]+\.(?:py|yaml|md))`", text):
+    for name in re.findall(
+        r"`((?:configs|launch|ssl_parts|evaluation|tests)/[\w./]+\.(?:py|yaml|md))`", text
+    ):
         if "NAME" not in name:
             assert (REPO / name).is_file(), f"{page.name} names {name}"
 
@@ -82,14 +88,20 @@ def test_keys_named_in_docs_exist():
     known = set(flatten(load_config("quickstart")))
     rooms = {key.split(".")[0] for key in known}
     for page in PAGES:
-        for key in re.findall(rf"`((?:{'|'.join(rooms)})\.[a-z_.]+?)(?:=[^`]*)?`", page.read_text()):
+        for key in re.findall(
+            rf"`((?:{'|'.join(rooms)})\.[a-z_.]+?)(?:=[^`]*)?`", page.read_text()
+        ):
             if key.endswith((".png", ".")):
                 continue
-            assert key in known or any(k.startswith(key + ".") for k in known), f"{page.name} names the key {key}"
+            assert key in known or any(k.startswith(key + ".") for k in known), (
+                f"{page.name} names the key {key}"
+            )
 
 
 def messages():
-    """Constant pieces of all strings of the sources, implicit joins included; {} for what is filled in."""
+    """Constant pieces of all strings of the sources, implicit joins included; {} for what is
+    filled in.
+    """
     texts = []
     for path in [*(REPO / "ssl_parts").rglob("*.py"), *(REPO / "evaluation").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -103,16 +115,27 @@ def messages():
 
 def test_quoted_messages_are_those_of_the_program():
     texts = messages()
-    quoted = re.findall(r"^### `([^`]*)`", (REPO / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    quoted = re.findall(
+        r"^### `([^`]*)`", (REPO / "docs" / "troubleshooting.md").read_text(), re.MULTILINE
+    )
     for message in (m for m in quoted if " " in m):
         pattern = ".*".join(re.escape(piece.strip()) for piece in message.split("…"))
-        assert any(re.search(pattern, text, re.DOTALL) for text in texts), f"no message like {message!r}"
+        assert any(re.search(pattern, text, re.DOTALL) for text in texts), (
+            f"no message like {message!r}"
+        )
     assert len(quoted) >= 5
 
 
 def test_citation_has_the_five_papers():
     cited = yaml.safe_load((REPO / "CITATION.cff").read_text())
     numbers = {i["value"] for ref in cited["references"] for i in ref.get("identifiers", [])}
-    assert numbers == {"arXiv:2309.13822", "arXiv:2102.00367", "arXiv:1909.02680", "arXiv:1902.09941"}
-    assert any(ref.get("journal") == "Multimedia Tools and Applications" for ref in cited["references"])
+    assert numbers == {
+        "arXiv:2309.13822",
+        "arXiv:2102.00367",
+        "arXiv:1909.02680",
+        "arXiv:1902.09941",
+    }
+    assert any(
+        ref.get("journal") == "Multimedia Tools and Applications" for ref in cited["references"]
+    )
     assert all(ref["authors"] and ref["title"] for ref in cited["references"])

@@ -1,6 +1,8 @@
-"""Every command and every Python block of README and docs, run on a tiny folder, in reading order, in this process.
+"""Every command and every Python block of README and docs, run on a tiny folder, in reading order,
+in this process.
 
-Left out, because they are what this test suite itself runs in: making a virtual environment, installing, pytest, ruff.
+Left out, because they are what this test suite itself runs in: making a virtual environment,
+installing, pytest, ruff.
 """
 
 import re
@@ -27,7 +29,9 @@ def place(tmp_path_factory):
 
 
 def run_command(words, mark):
-    """One command of the documentation; launchers are parsed by their own parsers and start one process."""
+    """One command of the documentation; launchers are parsed by their own parsers and start one
+    process.
+    """
     if words[0] in SETTING_UP:
         check_setting_up(words)
         return
@@ -97,7 +101,9 @@ def run_page(page, place, monkeypatch):
 def test_every_block_that_starts_something_is_marked():
     for block in SHELL_BLOCKS:
         started = [words for words in commands(block.text) if words[0] not in SETTING_UP]
-        assert not started or block.mark is not None, f"{block.page} has a block without a mark:\n{block.text}"
+        assert not started or block.mark is not None, (
+            f"{block.page} has a block without a mark:\n{block.text}"
+        )
 
 
 @pytest.mark.slow
@@ -108,7 +114,11 @@ def test_readme_runs_and_every_project_gets_the_same_features(place, monkeypatch
     for names in (names for names in left if "features" in names):
         features, images = torch.as_tensor(names["features"]), torch.as_tensor(names["images"])
         own = open_encoder("exports/torchvision").eval() if "torchvision" in names else encoder
-        raw = images if "session" in names else images * own.std[:, None, None] + own.mean[:, None, None]
+        raw = (
+            images
+            if "session" in names
+            else images * own.std[:, None, None] + own.mean[:, None, None]
+        )
         with torch.no_grad():
             torch.testing.assert_close(features, own(raw).pooled, atol=1e-4, rtol=1e-3)
         seen += 1
@@ -122,5 +132,11 @@ def test_docs_run(place, monkeypatch):
     pages = dict.fromkeys(block.page for block in BLOCKS if block.page != "README.md")
     for page in sorted(pages, key=lambda page: page != "tutorial.md"):
         run_page(page, place, monkeypatch)
-    for made in ("runs/mine/report.html", "shown.png", "k12.png", "comparison.html", "runs/mine/pictures/index.json"):
+    for made in (
+        "runs/mine/report.html",
+        "shown.png",
+        "k12.png",
+        "comparison.html",
+        "runs/mine/pictures/index.json",
+    ):
         assert (place / made).is_file(), made

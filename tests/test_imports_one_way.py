@@ -6,15 +6,33 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-ABOVE = ("ssl_parts.training", "ssl_parts.config", "launch", "evaluation")
+ABOVE = ("ssl_parts.training", "ssl_parts.configuration.compose", "launch", "evaluation")
 FORBIDDEN = {
-    "ssl_parts/data": ("ssl_parts.encoders", "ssl_parts.parts", "ssl_parts.views", "ssl_parts.objectives", *ABOVE),
+    "ssl_parts/data": (
+        "ssl_parts.encoders",
+        "ssl_parts.parts",
+        "ssl_parts.views",
+        "ssl_parts.objectives",
+        *ABOVE,
+    ),
     "ssl_parts/views": ("ssl_parts.encoders", "ssl_parts.parts", "ssl_parts.objectives", *ABOVE),
-    "ssl_parts/encoders": ("ssl_parts.data", "ssl_parts.parts", "ssl_parts.views", "ssl_parts.objectives", *ABOVE),
+    "ssl_parts/encoders": (
+        "ssl_parts.data",
+        "ssl_parts.parts",
+        "ssl_parts.views",
+        "ssl_parts.objectives",
+        *ABOVE,
+    ),
     "ssl_parts/parts": ("ssl_parts.views", "ssl_parts.objectives", *ABOVE),
     "ssl_parts/objectives": ("ssl_parts.data", "ssl_parts.parts", *ABOVE),
     "ssl_parts/export": ("ssl_parts.data", "ssl_parts.views", "ssl_parts.objectives", *ABOVE),
-    "evaluation": ("ssl_parts.training", "ssl_parts.config", "ssl_parts.views", "ssl_parts.objectives", "launch"),
+    "evaluation": (
+        "ssl_parts.training",
+        "ssl_parts.configuration.compose",
+        "ssl_parts.views",
+        "ssl_parts.objectives",
+        "launch",
+    ),
 }
 
 

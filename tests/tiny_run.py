@@ -1,4 +1,6 @@
-"""A run small enough to be done many times: 24 drawn birds at 48 px, three steps of base, two rounds of three steps."""
+"""A run small enough to be done many times: 24 drawn birds at 48 px, three steps of base, two
+rounds of three steps.
+"""
 
 import json
 from pathlib import Path
@@ -20,7 +22,9 @@ def overrides(folder: Path, *more: str) -> list[str]:
 
 
 def contents(run: Path) -> dict[str, object]:
-    """What must be bit-equal however often a run was killed: weights, part ids, figures, logged losses."""
+    """What must be bit-equal however often a run was killed: weights, part ids, figures, logged
+    losses.
+    """
     files = [
         *run.glob("*/encoder.safetensors"),
         *run.glob("round_*/parts/*.npy"),

@@ -1,4 +1,6 @@
-"""Supervised fine-grained heads on any encoder: `build_head("tdsa", encoder, classes)`, one interface for all."""
+"""Supervised fine-grained heads on any encoder: `build_head("tdsa", encoder, classes)`, one
+interface for all.
+"""
 
 import difflib
 from dataclasses import fields
@@ -25,36 +27,53 @@ HeadConfig = LinearConfig | TDSAConfig | Coarse2FineConfig | SCRIMConfig | UPMCo
 
 
 def build_head(
-    name: str, encoder: Encoder, classes: int, config: HeadConfig | None = None, *, frozen: bool = False, **options: Any
+    name: str,
+    encoder: Encoder,
+    classes: int,
+    config: HeadConfig | None = None,
+    *,
+    frozen: bool = False,
+    **options: Any,
 ) -> Head:
     """A head by name on an encoder of any family.
 
     Args:
         name: a key of `HEADS`.
-        encoder: becomes part of the head (fine-tuned), or keeps its weights and statistics (`frozen`).
+        encoder: becomes part of the head (fine-tuned), or keeps its weights and statistics
+            (`frozen`).
         classes: number of classes.
-        config: of that head's config class; or its fields as options, `build_head("tdsa", encoder, 200, gating=False)`.
+        config: of that head's config class; or its fields as options, `build_head("tdsa", encoder,
+            200, gating=False)`.
 
     Raises:
-        ConfigError: an unknown name or option, options beside a config, values that do not fit the encoder.
+        ConfigError: an unknown name or option, options beside a config, values that do not fit the
+            encoder.
     """
     if config is None:
         config = head_config(name, **options)
     elif options or name not in HEADS or not isinstance(config, HEADS[name].config_class):
-        raise ConfigError(f"head {name!r} takes its own config or options, not {config!r} and {options}")
+        raise ConfigError(
+            f"head {name!r} takes its own config or options, not {config!r} and {options}"
+        )
     config.check()
     return HEADS[name](encoder, classes, config, frozen)
 
 
 def head_config(name: str, **options: Any) -> HeadConfig:
-    """The config of a head; ConfigError for an unknown name, or the first option that this head does not have."""
+    """The config of a head; ConfigError for an unknown name, or the first option that this head
+    does not have.
+    """
     if name not in HEADS:
-        raise ConfigError(f"head.name={name!r} is unknown{_near(name, HEADS)}; there are: {', '.join(HEADS)}")
+        raise ConfigError(
+            f"head.name={name!r} is unknown{_near(name, HEADS)}; there are: {', '.join(HEADS)}"
+        )
     kind = HEADS[name].config_class
     known = [each.name for each in fields(kind)]
     for option in options:
         if option not in known:
-            raise ConfigError(f"head {name} has no option {option!r}{_near(option, known)}; it has: {', '.join(known)}")
+            raise ConfigError(
+                f"head {name} has no option {option!r}{_near(option, known)}; it has: {', '.join(known)}"
+            )
     return kind(**options)
 
 

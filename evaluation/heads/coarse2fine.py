@@ -1,8 +1,9 @@
-"""Coarse2Fine (Eshratifar et al., arXiv 1909.02680; METHODS §3): attended feature maps are mapped back to the image,
-and the image that they leave visible is classified again.
+"""Coarse2Fine (Eshratifar et al., arXiv 1909.02680; METHODS §3): attended feature maps are mapped
+back to the image, and the image that they leave visible is classified again.
 
-From the abstract: two training stages, the differentiable inverse mapping, orthogonal initialisation of the attention.
-Everything else (pooling, layers of the mapping, the two regularisers) is reconstructed from the abstract.
+From the abstract: two training stages, the differentiable inverse mapping, orthogonal
+initialisation of the attention. Everything else (pooling, layers of the mapping, the two
+regularisers) is reconstructed from the abstract.
 
 Shapes: B images, M attention maps, D channels, C classes, H W a map, S the image's side.
 """
@@ -25,9 +26,12 @@ class Coarse2FineConfig:
     maps: int = 32  # attention maps M; at most the channels of the encoder's last map
     orthogonal: bool = True  # rows of the attention's weight start orthonormal
     coarse: float = (
-        0.5  # share of the training in stage 1 (cross-entropy of the whole image only); 0 starts with stage 2
+        # share of the training in stage 1 (cross-entropy of the whole image only); 0 starts with
+        # stage 2
+        0.5
     )
-    width: int = 64  # channels of the inverse mapping at its coarsest level; each level finer has half, at least 8
+    # channels of the inverse mapping at its coarsest level; each level finer has half, at least 8
+    width: int = 64
     sparsity: float = 0.05  # weight of mean(r)
     smoothness: float = 0.05  # weight of the total variation of r
     scale: float = 100.0  # of the unit-length attended features before the classifier
@@ -37,17 +41,21 @@ class Coarse2FineConfig:
             if getattr(self, key) < 1:
                 raise ConfigError(f"head.{key}={getattr(self, key)} must be at least 1")
         if not 0 <= self.coarse < 1:
-            raise ConfigError(f"head.coarse={self.coarse}: a share in [0, 1) of the training is needed")
+            raise ConfigError(
+                f"head.coarse={self.coarse}: a share in [0, 1) of the training is needed"
+            )
         if self.sparsity < 0 or self.smoothness < 0 or self.scale <= 0:
-            raise ConfigError("head.sparsity and head.smoothness must not be negative, head.scale must be positive")
+            raise ConfigError(
+                "head.sparsity and head.smoothness must not be negative, head.scale must be positive"
+            )
 
 
 class Coarse2Fine(Head):
-    """Stage 1: L = CE(y). Stage 2: L = CE(y) + CE(y_f) + 0.05 mean(r) + 0.05 TV(r), with y_f the logits of
-    x_f = r x + (1 - r) mean colour; gradients reach the attention through r.
+    """Stage 1: L = CE(y). Stage 2: L = CE(y) + CE(y_f) + 0.05 mean(r) + 0.05 TV(r), with y_f the
+    logits of x_f = r x + (1 - r) mean colour; gradients reach the attention through r.
 
-    Logits are the log of the mean of both passes' softmax, of the first pass alone until stage 2 has begun.
-    looks: the mean attention and the inverse map r.
+    Logits are the log of the mean of both passes' softmax, of the first pass alone until stage 2
+    has begun. looks: the mean attention and the inverse map r.
 
     Raises:
         ConfigError: more maps than channels, whose rows cannot be orthonormal.
@@ -55,7 +63,9 @@ class Coarse2Fine(Head):
 
     config_class = Coarse2FineConfig
 
-    def __init__(self, encoder: Encoder, classes: int, config: Coarse2FineConfig, frozen: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder, classes: int, config: Coarse2FineConfig, frozen: bool = False
+    ) -> None:
         super().__init__(encoder, classes, frozen)
         self.config = config
         stage = encoder.last_stage
@@ -80,7 +90,12 @@ class Coarse2Fine(Head):
         return both.logsumexp(0) - math.log(2)
 
     def loss(
-        self, images: Tensor, labels: Tensor, *, progress: float = 1.0, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        progress: float = 1.0,
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         logits, attended = self._look(images)
         coarse = F.cross_entropy(fp32(logits), labels)
@@ -90,8 +105,16 @@ class Coarse2Fine(Head):
         r_B1SS = self.inverse(attended, images.shape[-2:])
         fine = F.cross_entropy(fp32(self._look(self.cut(images, r_B1SS))[0]), labels)
         sparsity, smoothness = r_B1SS.mean(), total_variation(r_B1SS)
-        total = coarse + fine + self.config.sparsity * sparsity + self.config.smoothness * smoothness
-        return {"loss": total, "coarse": coarse, "fine": fine, "sparsity": sparsity, "smoothness": smoothness}
+        total = (
+            coarse + fine + self.config.sparsity * sparsity + self.config.smoothness * smoothness
+        )
+        return {
+            "loss": total,
+            "coarse": coarse,
+            "fine": fine,
+            "sparsity": sparsity,
+            "smoothness": smoothness,
+        }
 
     @torch.no_grad()
     def looks(self, images: Tensor) -> Looks:
@@ -108,11 +131,14 @@ class Coarse2Fine(Head):
         map_BDHW = self.encoder(images).maps[self.encoder.last_stage]
         attention_BMHW = self.attention(map_BDHW).relu()
         features_BF = bilinear_attention_pool(map_BDHW, attention_BMHW)
-        return self.classifier(self.config.scale * features_BF), attended_maps(map_BDHW, attention_BMHW)
+        return self.classifier(self.config.scale * features_BF), attended_maps(
+            map_BDHW, attention_BMHW
+        )
 
 
 def bilinear_attention_pool(map_BDHW: Tensor, attention_BMHW: Tensor, eps: float = 1e-6) -> Tensor:
-    """Mean over positions of F * A_m for each map, concatenated (B, M*D), signed square root, unit length, in fp32.
+    """Mean over positions of F * A_m for each map, concatenated (B, M*D), signed square root, unit
+    length, in fp32.
 
     x / sqrt(|x| + eps) is the signed square root without its infinite slope at 0: an attention map that is zero
     everywhere gives zeros and finite gradients.
@@ -124,20 +150,22 @@ def bilinear_attention_pool(map_BDHW: Tensor, attention_BMHW: Tensor, eps: float
 
 
 def attended_maps(map_BDHW: Tensor, attention_BMHW: Tensor) -> Tensor:
-    """What the inverse mapping reads, (B, D+M, H, W): the features weighted by the mean attention, and the attention.
+    """What the inverse mapping reads, (B, D+M, H, W): the features weighted by the mean attention,
+    and the attention.
 
-    All M products F * A_m would be M*D channels; the 1x1 convolution behind them sees a weighting of F by position
-    either way, and this costs M times less.
+    All M products F * A_m would be M*D channels; the 1x1 convolution behind them sees a weighting
+    of F by position either way, and this costs M times less.
     """
     return torch.cat([map_BDHW * attention_BMHW.mean(1, keepdim=True), attention_BMHW], 1)
 
 
 class InverseMapping(nn.Module):
-    """G: attended maps to r in (0,1), (B,1,S,S), by a 1x1 convolution and one doubling block for each factor 2 of the
-    stride but the last (x2 upsampling, 3x3 convolution, batch norm, ReLU); the last factor, and a rest that is no power
-    of 2, is interpolated on the one channel.
+    """G: attended maps to r in (0,1), (B,1,S,S), by a 1x1 convolution and one doubling block for
+    each factor 2 of the stride but the last (x2 upsampling, 3x3 convolution, batch norm, ReLU);
+    the last factor, and a rest that is no power of 2, is interpolated on the one channel.
 
-    The width halves with each doubling, so that all levels together cost less than a small encoder's pass.
+    The width halves with each doubling, so that all levels together cost less than a small
+    encoder's pass.
     """
 
     def __init__(self, dim: int, width: int, stride: int) -> None:

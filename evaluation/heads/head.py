@@ -1,4 +1,5 @@
-"""What every supervised head shares: an encoder of any family, frozen or not, logits, loss terms, and what it looks at.
+"""What every supervised head shares: an encoder of any family, frozen or not, logits, loss terms,
+and what it looks at.
 
 Shapes: B images, C classes, D channels, H W a map or an image, R boxes.
 """
@@ -30,10 +31,12 @@ class Looks:
 
 
 class Head(nn.Module, ABC):
-    """A classifier on an encoder: `forward(images) -> logits`, `loss(images, labels) -> terms`, the total under "loss".
+    """A classifier on an encoder: `forward(images) -> logits`, `loss(images, labels) -> terms`,
+    the total under "loss".
 
-    Images are float RGB (B,3,H,W) in [0,1]; the encoder normalises them itself. A frozen encoder keeps its weights and
-    its batch-norm statistics, yet lets gradients through to its input (Coarse2Fine's mask needs them).
+    Images are float RGB (B,3,H,W) in [0,1]; the encoder normalises them itself. A frozen encoder
+    keeps its weights and its batch-norm statistics, yet lets gradients through to its input
+    (Coarse2Fine's mask needs them).
 
     Raises:
         ConfigError: no class to tell.
@@ -42,7 +45,9 @@ class Head(nn.Module, ABC):
     def __init__(self, encoder: Encoder, classes: int, frozen: bool = False) -> None:
         super().__init__()
         if classes < 1:
-            raise ConfigError(f"classes={classes}: a head needs at least one class; does the data set have labels?")
+            raise ConfigError(
+                f"classes={classes}: a head needs at least one class; does the data set have labels?"
+            )
         self.encoder = encoder
         self.classes = classes
         self.frozen = frozen
@@ -56,8 +61,8 @@ class Head(nn.Module, ABC):
         return self
 
     def encoders(self) -> list[nn.Module]:
-        """The networks that came in from outside (for their own learning rate); more than one where streams have each
-        its own."""
+        """The networks that came in from outside (for their own learning rate); more than one
+        where streams have each its own."""
         return [self.encoder]
 
     @abstractmethod
@@ -66,14 +71,21 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def loss(
-        self, images: Tensor, labels: Tensor, *, progress: float = 1.0, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        progress: float = 1.0,
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Scalar terms of a batch, the total under "loss".
 
         Args:
             images, labels: (B,3,H,W) in [0,1], long (B,).
-            progress: share of the training that is done, in [0,1]; methods with training stages read it.
-            generator: where random numbers come from (None: torch's global one); a trainer seeds one by the step.
+            progress: share of the training that is done, in [0,1]; methods with training stages
+                read it.
+            generator: where random numbers come from (None: torch's global one); a trainer seeds
+                one by the step.
         """
 
     @abstractmethod
@@ -87,18 +99,23 @@ def fp32(x: Tensor) -> Tensor:
 
 
 def energy(map_BDHW: Tensor) -> Tensor:
-    """Length of the feature vector at each position, (B,H,W): what an encoder attends to where nothing says better."""
+    """Length of the feature vector at each position, (B,H,W): what an encoder attends to where
+    nothing says better.
+    """
     return fp32(map_BDHW).norm(dim=1)
 
 
 def choose_stages(encoder: Encoder, mid: str | None, high: str | None) -> tuple[str, str]:
-    """Two stages of an encoder, names given or chosen: the last one, and the last but one before it.
+    """Two stages of an encoder, names given or chosen: the last one, and the last but one before
+    it.
 
-    A ViT's blocks all have one stride and neighbours hardly differ, so its middle stage is the block at two thirds of
-    the depth. MobileNet's and EfficientNet's "head" is a widening of their last stage, no stage of its own.
+    A ViT's blocks all have one stride and neighbours hardly differ, so its middle stage is the
+    block at two thirds of the depth. MobileNet's and EfficientNet's "head" is a widening of their
+    last stage, no stage of its own.
 
     Raises:
-        ConfigError: a stage the encoder does not have, the same one twice, or an encoder with a single stage.
+        ConfigError: a stage the encoder does not have, the same one twice, or an encoder with a
+            single stage.
     """
     high = high or encoder.last_stage
     encoder.check_stages((high,))
@@ -106,18 +123,27 @@ def choose_stages(encoder: Encoder, mid: str | None, high: str | None) -> tuple[
     if high == "head":
         earlier = earlier[:-1]
     if mid is None and not earlier:
-        raise ConfigError(f"{encoder.name} has no stage before {high}: TDSA needs two; set head.mid and head.high")
+        raise ConfigError(
+            f"{encoder.name} has no stage before {high}: TDSA needs two; set head.mid and head.high"
+        )
     if mid is None:
         blocks = high.startswith("block")
-        mid = earlier[min(len(earlier) - 1, 2 * (len(earlier) + 1) // 3 - 1)] if blocks else earlier[-1]
+        mid = (
+            earlier[min(len(earlier) - 1, 2 * (len(earlier) + 1) // 3 - 1)]
+            if blocks
+            else earlier[-1]
+        )
     encoder.check_stages((mid,))
     if mid == high:
-        raise ConfigError(f"head.mid={mid} and head.high={high} are the same stage of {encoder.name}; choose two")
+        raise ConfigError(
+            f"head.mid={mid} and head.high={high} are the same stage of {encoder.name}; choose two"
+        )
     return mid, high
 
 
 class LoneBatchNorm1d(nn.BatchNorm1d):
-    """Batch norm that takes its running statistics for a batch of one, which has no variance of its own.
+    """Batch norm that takes its running statistics for a batch of one, which has no variance of
+    its own.
 
     The last batch of an epoch can have one image, and nn.BatchNorm1d raises there.
     """
@@ -125,6 +151,13 @@ class LoneBatchNorm1d(nn.BatchNorm1d):
     def forward(self, input: Tensor) -> Tensor:
         if self.training and input.shape[0] == 1:
             return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+                input,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                False,
+                0.0,
+                self.eps,
             )
         return super().forward(input)

@@ -1,5 +1,5 @@
-"""The yardstick: pooled features and one linear layer. With a fine-tuned encoder it is plain fine-tuning, with a frozen
-one a linear probe trained by gradient descent."""
+"""The yardstick: pooled features and one linear layer. With a fine-tuned encoder it is plain
+fine-tuning, with a frozen one a linear probe trained by gradient descent."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,8 @@ from ssl_parts.errors import ConfigError
 @dataclass
 class LinearConfig:
     name: str = "linear"  # key of evaluation.heads.HEADS
-    init_std: float = 0.01  # of the classifier's initial weights; 0 starts every image at equal odds
+    # of the classifier's initial weights; 0 starts every image at equal odds
+    init_std: float = 0.01
 
     def check(self) -> None:
         if self.init_std < 0:
@@ -23,11 +24,15 @@ class LinearConfig:
 
 
 class Linear(Head):
-    """Cross-entropy of a linear layer on `Features.pooled`. looks: the length of the last map's vectors."""
+    """Cross-entropy of a linear layer on `Features.pooled`. looks: the length of the last map's
+    vectors.
+    """
 
     config_class = LinearConfig
 
-    def __init__(self, encoder: Encoder, classes: int, config: LinearConfig, frozen: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder, classes: int, config: LinearConfig, frozen: bool = False
+    ) -> None:
         super().__init__(encoder, classes, frozen)
         self.classifier = nn.Linear(encoder.feature_dim, classes)
         nn.init.normal_(self.classifier.weight, std=config.init_std)
@@ -37,7 +42,12 @@ class Linear(Head):
         return self.classifier(self.encoder(images).pooled)
 
     def loss(
-        self, images: Tensor, labels: Tensor, *, progress: float = 1.0, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        progress: float = 1.0,
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         return {"loss": F.cross_entropy(fp32(self(images)), labels)}
 

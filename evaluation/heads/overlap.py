@@ -1,7 +1,9 @@
-"""How well what a head looks at overlaps with the object and its parts: pointing game, IoU, parts reached.
+"""How well what a head looks at overlaps with the object and its parts: pointing game, IoU, parts
+reached.
 
-A figure of where a method looks means little alone, so the centre of the image is measured beside it: photographers and
-drawn scenes put the object there. Boxes are x0 y0 x1 y1 as shares of the image.
+A figure of where a method looks means little alone, so the centre of the image is measured beside
+it: photographers and drawn scenes put the object there. Boxes are x0 y0 x1 y1 as shares of the
+image.
 
 Shapes: N images, h w a map, R boxes, P parts or keypoints, S side of the square image.
 """
@@ -18,7 +20,7 @@ from torchvision.ops import box_iou
 from evaluation.features import frozen
 from evaluation.heads.head import Head, Looks
 from ssl_parts.data import ImageBank, Sample
-from ssl_parts.parts.mined_boxes import boxes_of, largest_component
+from ssl_parts.parts.foreground.mined_boxes import boxes_of, largest_component
 
 HALF = 0.5  # of a map's range: what lies above it is where the method looks
 NEAR = 0.1  # a keypoint is reached within this share of the box's longer side
@@ -27,7 +29,9 @@ CENTRE = "centre of the image"
 
 @dataclass(frozen=True)
 class Truth:
-    """Annotation of one image: box_4 and keypoints as shares of the image, ids_SS of parts (0 background)."""
+    """Annotation of one image: box_4 and keypoints as shares of the image, ids_SS of parts (0
+    background).
+    """
 
     box_4: Tensor | None
     ids_SS: Tensor | None
@@ -59,17 +63,21 @@ class Truth:
 
     @property
     def has_parts(self) -> bool:
-        return self.ids_SS is not None or (self.keypoints_P2 is not None and len(self.keypoints_P2) > 0)
+        return self.ids_SS is not None or (
+            self.keypoints_P2 is not None and len(self.keypoints_P2) > 0
+        )
 
 
-def measure_overlap(head: Head, bank: ImageBank, positions: np.ndarray | None = None, batch: int = 32) -> dict:
+def measure_overlap(
+    head: Head, bank: ImageBank, positions: np.ndarray | None = None, batch: int = 32
+) -> dict:
     """Means over images, by the name of each map and of each kind of boxes.
 
-    Maps: "in box" and "on part", shares of images whose maximum lies in the object's box and on (or near) a part;
-    "mass in box", the share of the map that lies there; "IoU" of the box around the largest component above half of the
-    range with the object's box, and "IoU > 0.5".
-    Boxes: "in box" and "on part" of their centres, "IoU" and "IoU > 0.5" of the box around all of an image's, "parts
-    reached", different parts under the centres for each box.
+    Maps: "in box" and "on part", shares of images whose maximum lies in the object's box and on
+    (or near) a part; "mass in box", the share of the map that lies there; "IoU" of the box around
+    the largest component above half of the range with the object's box, and "IoU > 0.5".
+    Boxes: "in box" and "on part" of their centres, "IoU" and "IoU > 0.5" of the box around all of
+    an image's, "parts reached", different parts under the centres for each box.
     Groups of channels ("mid channel 0", ...): "parts reached" under their maxima.
     Only what the data set has annotations for is there; {} without any.
     """
@@ -84,7 +92,9 @@ def measure_overlap(head: Head, bank: ImageBank, positions: np.ndarray | None = 
         for name, values in overlap_of(looks, truths).items():
             for key, listed in values.items():
                 sums[name][key] += listed
-    return {name: {key: float(np.mean(v)) for key, v in values.items()} for name, values in sums.items()}
+    return {
+        name: {key: float(np.mean(v)) for key, v in values.items()} for name, values in sums.items()
+    }
 
 
 def overlap_of(looks: Looks, truths: list[Truth]) -> dict[str, dict[str, list[float]]]:
@@ -95,12 +105,18 @@ def overlap_of(looks: Looks, truths: list[Truth]) -> dict[str, dict[str, list[fl
     for name, map_Nhw in {**looks.maps, CENTRE: centre}.items():
         found[name] = _of_map(map_Nhw.float().cpu(), truths, shaped=name != CENTRE)
     for group in sorted({name.rsplit(" ", 1)[0] for name in looks.maps if " channel " in name}):
-        members = [m.float().cpu() for name, m in looks.maps.items() if name.startswith(f"{group} ")]
+        members = [
+            m.float().cpu() for name, m in looks.maps.items() if name.startswith(f"{group} ")
+        ]
         peaks_NR2 = torch.stack([peaks_of(m) for m in members], 1)
         found[f"{group}s"] = {"parts reached": _parts_reached(peaks_NR2, truths)}
     for name, boxes_NR4 in looks.boxes.items():
         found[name] = _of_boxes(boxes_NR4.float().cpu(), looks.valid[name].cpu(), truths)
-    return {name: {key: v for key, v in values.items() if v} for name, values in found.items() if any(values.values())}
+    return {
+        name: {key: v for key, v in values.items() if v}
+        for name, values in found.items()
+        if any(values.values())
+    }
 
 
 def peaks_of(map_Nhw: Tensor) -> Tensor:
@@ -114,9 +130,13 @@ def peaks_of(map_Nhw: Tensor) -> Tensor:
 
 
 def box_of_map(map_Nhw: Tensor, finer: int = 4) -> Tensor:
-    """Box (N,4) around the largest component above half of each map's range, cut on a grid `finer` times the map's."""
+    """Box (N,4) around the largest component above half of each map's range, cut on a grid `finer`
+    times the map's.
+    """
     if max(map_Nhw.shape[-2:]) < 64:
-        map_Nhw = F.interpolate(map_Nhw[:, None], scale_factor=finer, mode="bilinear", align_corners=False)[:, 0]
+        map_Nhw = F.interpolate(
+            map_Nhw[:, None], scale_factor=finer, mode="bilinear", align_corners=False
+        )[:, 0]
     low, high = map_Nhw.amin((1, 2), keepdim=True), map_Nhw.amax((1, 2), keepdim=True)
     return boxes_of(largest_component(map_Nhw >= low + HALF * (high - low)))
 
@@ -139,23 +159,31 @@ def _of_map(map_Nhw: Tensor, truths: list[Truth], shaped: bool) -> dict[str, lis
 def _of_boxes(boxes_NR4: Tensor, valid_NR: Tensor, truths: list[Truth]) -> dict[str, list[float]]:
     centres_NR2 = (boxes_NR4[..., :2] + boxes_NR4[..., 2:]) / 2
     values: dict[str, list[float]] = defaultdict(list)
-    for boxes_R4, centres_R2, valid_R, truth in zip(boxes_NR4, centres_NR2, valid_NR, truths, strict=True):
+    for boxes_R4, centres_R2, valid_R, truth in zip(
+        boxes_NR4, centres_NR2, valid_NR, truths, strict=True
+    ):
         boxes_R4, centres_R2 = boxes_R4[valid_R], centres_R2[valid_R]
         if len(boxes_R4) == 0:
             continue
         if truth.box_4 is not None:
             hull_4 = torch.cat([boxes_R4[:, :2].amin(0), boxes_R4[:, 2:].amax(0)])
-            values["in box"].append(float(np.mean([float(_inside(c, truth.box_4)) for c in centres_R2])))
+            values["in box"].append(
+                float(np.mean([float(_inside(c, truth.box_4)) for c in centres_R2]))
+            )
             values["IoU"].append(_iou(hull_4, truth.box_4))
             values["IoU > 0.5"].append(float(values["IoU"][-1] > 0.5))
         if truth.has_parts:
-            values["on part"].append(float(np.mean([part > 0 for part in truth.parts_at(centres_R2)])))
+            values["on part"].append(
+                float(np.mean([part > 0 for part in truth.parts_at(centres_R2)]))
+            )
             values["parts reached"] += _parts_reached(centres_R2[None], [truth])
     return dict(values)
 
 
 def _parts_reached(points_NR2: Tensor, truths: list[Truth]) -> list[float]:
-    """Number of different parts under each image's points, for each point: 1 when all are on parts of their own."""
+    """Number of different parts under each image's points, for each point: 1 when all are on parts
+    of their own.
+    """
     reached = []
     for points_R2, truth in zip(points_NR2, truths, strict=True):
         if truth.has_parts:
@@ -174,7 +202,12 @@ def _iou(box_4: Tensor, other_4: Tensor) -> float:
 def _mass_inside(map_hw: Tensor, box_4: Tensor) -> float:
     """Share of a map inside a box; cells that it cuts count by their area."""
     shares = []
-    for n, low, high in ((map_hw.shape[0], box_4[1], box_4[3]), (map_hw.shape[1], box_4[0], box_4[2])):
+    for n, low, high in (
+        (map_hw.shape[0], box_4[1], box_4[3]),
+        (map_hw.shape[1], box_4[0], box_4[2]),
+    ):
         edges = torch.arange(n + 1) / n
-        shares.append((torch.minimum(high, edges[1:]) - torch.maximum(low, edges[:-1])).clamp(min=0) * n)
+        shares.append(
+            (torch.minimum(high, edges[1:]) - torch.maximum(low, edges[:-1])).clamp(min=0) * n
+        )
     return float((map_hw * shares[0][:, None] * shares[1]).sum() / map_hw.sum().clamp(min=1e-12))

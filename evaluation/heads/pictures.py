@@ -9,7 +9,7 @@ from torchvision.utils import draw_bounding_boxes
 
 from evaluation.features import frozen
 from evaluation.heads.head import Head, Looks
-from ssl_parts.dense_pictures import enlarged, heat
+from ssl_parts.encoders.pictures import enlarged, heat
 from ssl_parts.parts.palette import colours, contact_sheet
 
 SIDE = 160  # pixels of a picture on the sheet
@@ -33,7 +33,9 @@ def looks_sheet(head: Head, images_N3HW: Tensor, path: Path) -> list[str]:
 
 
 def columns_of(looks: Looks, images_N3HW: Tensor) -> dict[str, list[Tensor]]:
-    """Name → one uint8 (3,SIDE,SIDE) an image: the image, its maps as heat, and all boxes on one picture."""
+    """Name → one uint8 (3,SIDE,SIDE) an image: the image, its maps as heat, and all boxes on one
+    picture.
+    """
     shown = enlarged(images_N3HW, SIDE)
     columns = {"image": list(shown)}
     for name, map_Nhw in list(looks.maps.items())[:MAPS]:
@@ -45,11 +47,15 @@ def columns_of(looks: Looks, images_N3HW: Tensor) -> dict[str, list[Tensor]]:
 
 def _boxed(looks: Looks, image_3SS: Tensor, i: int) -> Tensor:
     """One colour a kind of boxes; what was not found is left out."""
-    for (name, boxes_NR4), colour in zip(looks.boxes.items(), colours(len(looks.boxes)), strict=True):
+    for (name, boxes_NR4), colour in zip(
+        looks.boxes.items(), colours(len(looks.boxes)), strict=True
+    ):
         boxes_R4 = boxes_NR4[i][looks.valid[name][i]].cpu() * image_3SS.shape[-1]
         if len(boxes_R4):
             boxes_R4 = torch.cat([boxes_R4[:, :2].floor(), boxes_R4[:, 2:].ceil() - 1], 1)
-            image_3SS = draw_bounding_boxes(image_3SS, boxes_R4, colors=tuple(int(c) for c in colour), width=2)
+            image_3SS = draw_bounding_boxes(
+                image_3SS, boxes_R4, colors=tuple(int(c) for c in colour), width=2
+            )
     return image_3SS
 
 

@@ -1,10 +1,13 @@
-"""SCRIM (Multimedia Tools and Applications, 2024; METHODS §4): two attention modules whose part features are contrasted
-by class and module over a class-balanced batch, and fine regions ranked by how well they tell the class.
+"""SCRIM (Multimedia Tools and Applications, 2024; METHODS §4): two attention modules whose part
+features are contrasted by class and module over a class-balanced batch, and fine regions ranked by
+how well they tell the class.
 
-From the abstract: dual coarse and fine localization, contrast by class and module over many images, ranking of regions
-by their informativeness. Layers, terms and weights are reconstructed from the abstract.
+From the abstract: dual coarse and fine localization, contrast by class and module over many
+images, ranking of regions by their informativeness. Layers, terms and weights are reconstructed
+from the abstract.
 
-Shapes: B images, G modules (groups), M regions of a group, R = G*M, D channels, C classes, A anchors, H W a map.
+Shapes: B images, G modules (groups), M regions of a group, R = G*M, D channels, C classes, A
+anchors, H W a map.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +18,13 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from evaluation.heads.head import Head, Looks, fp32
-from evaluation.heads.regions import attention_inside, choose_apart, crop_boxes, crop_pixels, square_anchors
+from evaluation.heads.regions import (
+    attention_inside,
+    choose_apart,
+    crop_boxes,
+    crop_pixels,
+    square_anchors,
+)
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError
 
@@ -25,8 +34,10 @@ class SCRIMConfig:
     name: str = "scrim"  # key of evaluation.heads.HEADS
     modules: int = 2  # coarse part localizations G, each with fine regions of its own
     regions: int = 2  # fine regions M of each module
-    sides: list[float] = field(default_factory=lambda: [0.3, 0.45, 0.6])  # of regions, as shares of the image's
-    region_size: float = 0.5  # side at which a region is encoded, as a share of the image's: cost goes with its square
+    # of regions, as shares of the image's
+    sides: list[float] = field(default_factory=lambda: [0.3, 0.45, 0.6])
+    # side at which a region is encoded, as a share of the image's: cost goes with its square
+    region_size: float = 0.5
     overlap: float = 0.25  # largest IoU of two regions of an image
     hidden: int = 128  # channels of the attention and of the navigator
     attention_gain: float = 1.0  # how much a module's attention inside a region raises its score
@@ -40,12 +51,17 @@ class SCRIMConfig:
             if getattr(self, key) < 1:
                 raise ConfigError(f"head.{key}={getattr(self, key)} must be at least 1")
         if not self.sides or not all(0 < side <= 1 for side in self.sides):
-            raise ConfigError(f"head.sides={list(self.sides)}: shares in (0, 1] of the image's side are needed")
+            raise ConfigError(
+                f"head.sides={list(self.sides)}: shares in (0, 1] of the image's side are needed"
+            )
         if not 0 < self.region_size <= 1 or not 0 <= self.overlap <= 1:
             raise ConfigError(
                 f"head.region_size={self.region_size} must lie in (0, 1], head.overlap={self.overlap} in [0, 1]"
             )
-        if self.temperature <= 0 or min(self.margin, self.ranking, self.contrast, self.attention_gain) < 0:
+        if (
+            self.temperature <= 0
+            or min(self.margin, self.ranking, self.contrast, self.attention_gain) < 0
+        ):
             raise ConfigError(
                 "head.temperature must be positive; margin, ranking, contrast, attention_gain not negative"
             )
@@ -54,34 +70,46 @@ class SCRIMConfig:
 class SCRIM(Head):
     """L = CE(all) + CE(global) + CE(regions) + ranking + 0.5 contrast.
 
-    Logits are those of [global, a_1, a_2, regions]. Train it with batches of several images of each of several classes
-    (data order P x Q): a batch without two images of a class leaves the strongest of the contrast's terms without
-    positives. The contrast sees one process's batch.
+    Logits are those of [global, a_1, a_2, regions]. Train it with batches of several images of
+    each of several classes (data order P x Q): a batch without two images of a class leaves the
+    strongest of the contrast's terms without positives. The contrast sees one process's batch.
     looks: each module's attention and its regions.
 
     Raises:
-        ConfigError: bad options. The first forward pass raises it for more regions than the map has anchors.
+        ConfigError: bad options. The first forward pass raises it for more regions than the map
+            has anchors.
     """
 
     config_class = SCRIMConfig
 
-    def __init__(self, encoder: Encoder, classes: int, config: SCRIMConfig, frozen: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder, classes: int, config: SCRIMConfig, frozen: bool = False
+    ) -> None:
         super().__init__(encoder, classes, frozen)
         self.config = config
         stage = encoder.last_stage
         dim = encoder.dims[stage]
-        self.coarse = nn.ModuleList(GatedAttention(dim, config.hidden) for _ in range(config.modules))
+        self.coarse = nn.ModuleList(
+            GatedAttention(dim, config.hidden) for _ in range(config.modules)
+        )
         self.navigators = nn.ModuleList(_navigator(dim, config) for _ in range(config.modules))
         self.region_classifier = nn.Linear(encoder.feature_dim, classes)
         self.global_classifier = nn.Linear(encoder.feature_dim, classes)
         regions = config.modules * config.regions
-        self.classifier = nn.Linear(encoder.feature_dim * (1 + regions) + dim * config.modules, classes)
+        self.classifier = nn.Linear(
+            encoder.feature_dim * (1 + regions) + dim * config.modules, classes
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         return self._logits(self._look(images))
 
     def loss(
-        self, images: Tensor, labels: Tensor, *, progress: float = 1.0, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        progress: float = 1.0,
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         seen = self._look(images)
         region_loss_BR = region_losses(self.region_classifier(seen.regions_BRD), labels)
@@ -118,12 +146,18 @@ class SCRIM(Head):
         attention_BGHW = torch.stack([module(map_BDHW) for module in self.coarse], 1)
         parts_BGD = torch.einsum("bdhw,bghw->bgd", fp32(map_BDHW), attention_BGHW)
         boxes_BR4, scores_BGM, valid_BR = self._regions(map_BDHW.detach(), attention_BGHW.detach())
-        crops = crop_boxes(images, boxes_BR4, crop_pixels(self.encoder, images.shape[-1], self.config.region_size))
+        crops = crop_boxes(
+            images, boxes_BR4, crop_pixels(self.encoder, images.shape[-1], self.config.region_size)
+        )
         regions_BRD = self.encoder(crops).pooled.unflatten(0, valid_BR.shape)
-        return Seen(features.pooled, attention_BGHW, parts_BGD, boxes_BR4, scores_BGM, valid_BR, regions_BRD)
+        return Seen(
+            features.pooled, attention_BGHW, parts_BGD, boxes_BR4, scores_BGM, valid_BR, regions_BRD
+        )
 
     def _regions(self, map_BDHW: Tensor, attention_BGHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes of all groups' regions (B,R,4), their scores (B,G,M) and which of them keep apart (B,R)."""
+        """Boxes of all groups' regions (B,R,4), their scores (B,G,M) and which of them keep apart
+        (B,R).
+        """
         anchors_A4 = square_anchors(*map_BDHW.shape[-2:], self.config.sides, map_BDHW.device)
         if self.config.modules * self.config.regions > len(anchors_A4):
             raise ConfigError(
@@ -133,18 +167,30 @@ class SCRIM(Head):
         areas_A = (anchors_A4[:, 2] - anchors_A4[:, 0]) * (anchors_A4[:, 3] - anchors_A4[:, 1])
         scores = []
         for g, navigator in enumerate(self.navigators):
-            # What evenly spread attention would put into a region is taken off, or the largest side would always win.
+            # What evenly spread attention would put into a region is taken off, or the largest
+            # side would always win.
             gain_BA = attention_inside(attention_BGHW[:, g], anchors_A4) - areas_A
-            scores.append(fp32(navigator(map_BDHW)).flatten(1) + self.config.attention_gain * gain_BA)
+            scores.append(
+                fp32(navigator(map_BDHW)).flatten(1) + self.config.attention_gain * gain_BA
+            )
         scores_BGA = torch.stack(scores, 1)
         picks_BGM, valid_BGM = choose_apart(
-            scores_BGA.detach(), box_iou(anchors_A4, anchors_A4), self.config.regions, self.config.overlap
+            scores_BGA.detach(),
+            box_iou(anchors_A4, anchors_A4),
+            self.config.regions,
+            self.config.overlap,
         )
-        return anchors_A4[picks_BGM].flatten(1, 2), scores_BGA.gather(2, picks_BGM), valid_BGM.flatten(1)
+        return (
+            anchors_A4[picks_BGM].flatten(1, 2),
+            scores_BGA.gather(2, picks_BGM),
+            valid_BGM.flatten(1),
+        )
 
     def _logits(self, seen: "Seen") -> Tensor:
         regions_BRD = seen.regions_BRD * seen.valid_BR[..., None]
-        return self.classifier(torch.cat([seen.global_BD, seen.parts_BGD.flatten(1), regions_BRD.flatten(1)], 1))
+        return self.classifier(
+            torch.cat([seen.global_BD, seen.parts_BGD.flatten(1), regions_BRD.flatten(1)], 1)
+        )
 
 
 @dataclass(frozen=True)
@@ -174,20 +220,29 @@ class GatedAttention(nn.Module):
 
 
 def _navigator(dim: int, config: SCRIMConfig) -> nn.Sequential:
-    """One informativeness score a side and cell, (B,len(sides),H,W): the order of `square_anchors`."""
+    """One informativeness score a side and cell, (B,len(sides),H,W): the order of
+    `square_anchors`.
+    """
     return nn.Sequential(
-        nn.Conv2d(dim, config.hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(config.hidden, len(config.sides), 1)
+        nn.Conv2d(dim, config.hidden, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(config.hidden, len(config.sides), 1),
     )
 
 
 def region_losses(logits_BRC: Tensor, labels_B: Tensor) -> Tensor:
     """Cross-entropy (B,R) of each region alone: low where it tells the class."""
     R = logits_BRC.shape[1]
-    return F.cross_entropy(fp32(logits_BRC).flatten(0, 1), labels_B.repeat_interleave(R), reduction="none").view(-1, R)
+    return F.cross_entropy(
+        fp32(logits_BRC).flatten(0, 1), labels_B.repeat_interleave(R), reduction="none"
+    ).view(-1, R)
 
 
-def ranking_hinge(scores_BGM: Tensor, losses_BGM: Tensor, valid_BGM: Tensor, margin: float = 1.0) -> Tensor:
-    """Scores follow -loss: for regions i, j of one image and group with loss_i < loss_j, max(0, margin - (s_i - s_j)).
+def ranking_hinge(
+    scores_BGM: Tensor, losses_BGM: Tensor, valid_BGM: Tensor, margin: float = 1.0
+) -> Tensor:
+    """Scores follow -loss: for regions i, j of one image and group with loss_i < loss_j, max(0,
+    margin - (s_i - s_j)).
 
     The mean over these pairs of valid regions, 0 without any; no gradient goes into the losses.
     """
@@ -199,10 +254,11 @@ def ranking_hinge(scores_BGM: Tensor, losses_BGM: Tensor, valid_BGM: Tensor, mar
 
 
 def class_module_contrast(parts_BGD: Tensor, labels_B: Tensor, temperature: float) -> Tensor:
-    """Class x module contrast: the sum of three n-pair terms over anchors (image, module), by cosine / temperature.
+    """Class x module contrast: the sum of three n-pair terms over anchors (image, module), by
+    cosine / temperature.
 
-    Nearest are the same class and module; then the same class of the other module, and the same module of other
-    classes; then the rest. With positives P and negatives N, an anchor's term is
+    Nearest are the same class and module; then the same class of the other module, and the same
+    module of other classes; then the rest. With positives P and negatives N, an anchor's term is
     mean_{p in P} log(1 + sum_{n in N} exp(s_n - s_p)):
 
     1. P = same class, same module; N = all others.
@@ -230,8 +286,11 @@ def class_module_contrast(parts_BGD: Tensor, labels_B: Tensor, temperature: floa
 
 
 def n_pair(similarity_NN: Tensor, positives_NN: Tensor, negatives_NN: Tensor) -> Tensor:
-    """Mean over anchors with both of mean over positives p of log(1 + sum over negatives n of exp(s_n - s_p))."""
-    # A finite stand-in for -inf: log-sum-exp of no negatives at all must have a gradient of 0, not NaN.
+    """Mean over anchors with both of mean over positives p of log(1 + sum over negatives n of
+    exp(s_n - s_p)).
+    """
+    # A finite stand-in for -inf: log-sum-exp of no negatives at all must have a gradient of 0, not
+    # NaN.
     negative_N1 = similarity_NN.masked_fill(~negatives_NN, -1e9).logsumexp(1, keepdim=True)
     each_NN = F.softplus(negative_N1 - similarity_NN) * positives_NN
     count_N = positives_NN.sum(1)

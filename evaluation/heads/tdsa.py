@@ -1,5 +1,5 @@
-"""TDSA-Loss (Chang et al., arXiv 2102.00367; METHODS §2): channels that belong to classes, and a high stage that tells
-the middle stage where to look.
+"""TDSA-Loss (Chang et al., arXiv 2102.00367; METHODS §2): channels that belong to classes, and a
+high stage that tells the middle stage where to look.
 
 Shapes: B images, C classes, X channels of one class, D = C*X, H W a map, N = H*W positions.
 """
@@ -19,13 +19,16 @@ from ssl_parts.errors import ConfigError
 @dataclass
 class TDSAConfig:
     name: str = "tdsa"  # key of evaluation.heads.HEADS
-    mid: str | None = None  # stages of the encoder; null: the last two (a ViT: two thirds of its depth, and the last)
+    # stages of the encoder; null: the last two (a ViT: two thirds of its depth, and the last)
+    mid: str | None = None
     high: str | None = None
     mid_channels: int = 9  # of each class at the middle stage; a multiple of high_channels
     high_channels: int = 3  # of each class at the high stage
-    widen: bool = False  # VGG only, the paper's form: the stages' own last convolutions get these channels
+    # VGG only, the paper's form: the stages' own last convolutions get these channels
+    widen: bool = False
     hidden: int = 512  # of the classifier
-    grid: int = 1  # side of the pooled high map that the classifier reads; the paper's VGG at 224 px: 7
+    # side of the pooled high map that the classifier reads; the paper's VGG at 224 px: 7
+    grid: int = 1
     gating: bool = True  # the high stage's attention gates the middle stage's loss
     discriminality: float = 1.5  # weights of the two terms, at both stages; 0 leaves a term out
     diversity: float = 15.0
@@ -46,24 +49,32 @@ class TDSAConfig:
 
 
 class TDSA(Head):
-    """Cross-entropy + 1.5 L_dis + 15 L_div of the gated middle stage + the same of the high stage [code].
+    """Cross-entropy + 1.5 L_dis + 15 L_div of the gated middle stage + the same of the high stage
+    [code].
 
-    Gating is not detached, so the middle stage's loss trains the high stage too, and it acts inside that loss only: the
-    classifier never sees a gated map. Any encoder gets a 1x1 convolution, batch norm and ReLU to the class channels at
-    two stages; `widen` instead widens VGG's own convolutions, the paper's configuration (configs/head/tdsa_vgg16.yaml).
-    looks: the channel groups of the predicted class at both stages, and the attention between them.
+    Gating is not detached, so the middle stage's loss trains the high stage too, and it acts
+    inside that loss only: the classifier never sees a gated map. Any encoder gets a 1x1
+    convolution, batch norm and ReLU to the class channels at two stages; `widen` instead widens
+    VGG's own convolutions, the paper's configuration (configs/head/tdsa_vgg16.yaml). looks: the
+    channel groups of the predicted class at both stages, and the attention between them.
 
     Raises:
-        ConfigError: stages that are not the encoder's; `widen` with another network than a VGG with batch norm.
+        ConfigError: stages that are not the encoder's; `widen` with another network than a VGG
+            with batch norm.
     """
 
     config_class = TDSAConfig
 
-    def __init__(self, encoder: Encoder, classes: int, config: TDSAConfig, frozen: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder, classes: int, config: TDSAConfig, frozen: bool = False
+    ) -> None:
         super().__init__(encoder, classes, frozen)
         self.config = config
         self.mid, self.high = choose_stages(encoder, config.mid, config.high)
-        widths = {self.mid: classes * config.mid_channels, self.high: classes * config.high_channels}
+        widths = {
+            self.mid: classes * config.mid_channels,
+            self.high: classes * config.high_channels,
+        }
         if config.widen:
             widen_vgg(encoder, widths, frozen)
             self.to_mid, self.to_high = nn.Identity(), nn.Identity()
@@ -83,15 +94,24 @@ class TDSA(Head):
         return self._classify(self._maps(images)[1])
 
     def loss(
-        self, images: Tensor, labels: Tensor, *, progress: float = 1.0, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        progress: float = 1.0,
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         mid, high = self._maps(images)
         terms = {"cross_entropy": F.cross_entropy(fp32(self._classify(high)), labels)}
         if self.config.gating:
-            mid = mid * top_down_attention(high, self.config.mid_channels // self.config.high_channels, mid.shape[-2:])
+            mid = mid * top_down_attention(
+                high, self.config.mid_channels // self.config.high_channels, mid.shape[-2:]
+            )
         total = terms["cross_entropy"]
         for name, map_BDHW in (("mid", mid), ("high", high)):
-            mask_CX = class_masks(self.classes, map_BDHW.shape[1] // self.classes, generator).to(map_BDHW.device)
+            mask_CX = class_masks(self.classes, map_BDHW.shape[1] // self.classes, generator).to(
+                map_BDHW.device
+            )
             terms[f"{name}_dis"] = discriminality(map_BDHW, mask_CX, labels)
             terms[f"{name}_div"] = diversity(map_BDHW, self.classes)
             total = total + self.config.discriminality * terms[f"{name}_dis"]
@@ -106,11 +126,15 @@ class TDSA(Head):
         groups = {"mid": mid, "high": high, "attention": attention}
         maps = {}
         for name, map_BDHW in groups.items():
-            group_BXHW = fp32(map_BDHW).unflatten(1, (self.classes, -1))[torch.arange(len(images)), chosen_B]
+            group_BXHW = fp32(map_BDHW).unflatten(1, (self.classes, -1))[
+                torch.arange(len(images)), chosen_B
+            ]
             if name == "attention":
                 maps[name] = group_BXHW.mean(1)
             else:
-                maps.update({f"{name} channel {x}": group_BXHW[:, x] for x in range(group_BXHW.shape[1])})
+                maps.update(
+                    {f"{name} channel {x}": group_BXHW[:, x] for x in range(group_BXHW.shape[1])}
+                )
         return Looks(maps=maps)
 
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,30 +166,38 @@ def discriminality(map_BDHW: Tensor, mask_CX: Tensor, labels_B: Tensor) -> Tenso
 
 
 def diversity(map_BDHW: Tensor, classes: int) -> Tensor:
-    """L_div = 1 - mean(h_c)/X in [0, 1 - 1/X], h_c = sum over positions of the maximum over class c's channels, each a
-    softmax over positions: 0 when the channels of a class look at different places, largest when they all agree."""
+    """L_div = 1 - mean(h_c)/X in [0, 1 - 1/X], h_c = sum over positions of the maximum over class
+    c's channels, each a softmax over positions: 0 when the channels of a class look at different
+    places, largest when they all agree."""
     share_BCXN = fp32(map_BDHW).flatten(2).softmax(-1).unflatten(1, (classes, -1))
     return 1 - share_BCXN.amax(2).sum(-1).mean() / share_BCXN.shape[2]
 
 
 def top_down_attention(high_BDHW: Tensor, repeat: int, size: tuple[int, int]) -> Tensor:
-    """A = sigmoid of the high map, nearest-neighbour resized to `size`; channel j of a class `repeat` times in a row,
-    so that it gates the `repeat` middle channels j*repeat .. of the same class."""
+    """A = sigmoid of the high map, nearest-neighbour resized to `size`; channel j of a class
+    `repeat` times in a row, so that it gates the `repeat` middle channels j*repeat .. of the same
+    class."""
     resized_BDHW = F.interpolate(high_BDHW, size=tuple(size), mode="nearest")
     return resized_BDHW.sigmoid().repeat_interleave(repeat, dim=1)
 
 
 def widen_vgg(encoder: Encoder, widths: dict[str, int], frozen: bool) -> None:
-    """Give the last convolution of each named VGG stage so many channels, with new weights there and in the next one.
+    """Give the last convolution of each named VGG stage so many channels, with new weights there
+    and in the next one.
 
     Raises:
-        ConfigError: not a VGG with batch norm, a frozen one (new convolutions must be trained), or the pooled stage.
+        ConfigError: not a VGG with batch norm, a frozen one (new convolutions must be trained), or
+            the pooled stage.
     """
     model = encoder.model
     if not isinstance(model, VGG) or not model.use_norm:
-        raise ConfigError(f"head.widen is for VGGs with batch norm (vgg16_bn, ...), and {encoder.name} is none")
+        raise ConfigError(
+            f"head.widen is for VGGs with batch norm (vgg16_bn, ...), and {encoder.name} is none"
+        )
     if frozen:
-        raise ConfigError("head.widen puts new convolutions into the encoder, which must then be trained, not frozen")
+        raise ConfigError(
+            "head.widen puts new convolutions into the encoder, which must then be trained, not frozen"
+        )
     ends = dict(zip(encoder.stages, model.feature_ends, strict=True))
     for stage, width in widths.items():
         if not isinstance(model.features[ends[stage]], nn.ReLU):

@@ -1,8 +1,9 @@
-"""UPM (Zhang et al., arXiv 1902.09941; METHODS §5): the object and its parts are mined without any label from a
-pretrained encoder's maps, then a multi-stream classifier reads the image, the object and the parts.
+"""UPM (Zhang et al., arXiv 1902.09941; METHODS §5): the object and its parts are mined without any
+label from a pretrained encoder's maps, then a multi-stream classifier reads the image, the object
+and the parts.
 
-From the abstract: mining, clustering, part boxes, the three kinds of streams. Their sizes and the two ways to join them
-are reconstructed from the abstract.
+From the abstract: mining, clustering, part boxes, the three kinds of streams. Their sizes and the
+two ways to join them are reconstructed from the abstract.
 
 Shapes: B images, P parts, S = 2 + P streams, D channels, C classes, H W a map.
 """
@@ -19,7 +20,7 @@ from evaluation.heads.head import Head, Looks, fp32
 from evaluation.heads.regions import crop_boxes, crop_pixels, squares_around
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError
-from ssl_parts.parts.mined_boxes import MinedObject, mine_object, part_boxes
+from ssl_parts.parts.foreground.mined_boxes import MinedObject, mine_object, part_boxes
 
 
 class Streams(Enum):
@@ -37,7 +38,8 @@ class UPMConfig:
     name: str = "upm"  # key of evaluation.heads.HEADS
     parts: int = 2  # part streams P
     support: float = 0.3  # of a frequent pair, as a share of the largest support of one position
-    stage: str | None = None  # the map that is mined; null: the last one, before a widening "head" if it has one
+    # the map that is mined; null: the last one, before a widening "head" if it has one
+    stage: str | None = None
     gamma: float = 0.5  # weight of position beside features when an object is cut into parts
     part_side: float = 0.5  # of a part's box, as a share of the object's longer side
     object_size: float = 0.6  # side at which the object is encoded, as a share of the image's
@@ -53,21 +55,25 @@ class UPMConfig:
             if not 0 < getattr(self, key) <= 1:
                 raise ConfigError(f"head.{key}={getattr(self, key)} must lie in (0, 1]")
         if self.gamma < 0 or self.stream_weight < 0:
-            raise ConfigError(f"head.gamma={self.gamma}, head.stream_weight={self.stream_weight} must not be negative")
+            raise ConfigError(
+                f"head.gamma={self.gamma}, head.stream_weight={self.stream_weight} must not be negative"
+            )
 
 
 class UPM(Head):
     """L = CE(joined streams) + 0.5 mean over streams of CE(stream).
 
-    Mining reads a copy of the encoder as it came in, so no label ever moves a box; with a frozen encoder it is that
-    encoder. The object's crop is the square around its box. A part that is not there has zeros in the joined
-    features, and neither votes nor counts in the loss.
+    Mining reads a copy of the encoder as it came in, so no label ever moves a box; with a frozen
+    encoder it is that encoder. The object's crop is the square around its box. A part that is not
+    there has zeros in the joined features, and neither votes nor counts in the loss.
     looks: the support map, the object's box and the parts' boxes.
     """
 
     config_class = UPMConfig
 
-    def __init__(self, encoder: Encoder, classes: int, config: UPMConfig, frozen: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder, classes: int, config: UPMConfig, frozen: bool = False
+    ) -> None:
         super().__init__(encoder, classes, frozen)
         self.config = config
         self.stage = config.stage or encoder.stages[-2 if encoder.last_stage == "head" else -1]
@@ -76,7 +82,9 @@ class UPM(Head):
         kinds = ("object", "part") if config.streams is Streams.separate else ()
         self.further = nn.ModuleDict({kind: copy.deepcopy(encoder) for kind in kinds})
         streams = 2 + config.parts
-        self.stream_classifiers = nn.ModuleList(nn.Linear(encoder.feature_dim, classes) for _ in range(streams))
+        self.stream_classifiers = nn.ModuleList(
+            nn.Linear(encoder.feature_dim, classes) for _ in range(streams)
+        )
         if config.fusion is Fusion.concat:
             self.classifier = nn.Linear(streams * encoder.feature_dim, classes)
         else:
@@ -98,13 +106,22 @@ class UPM(Head):
         return self._join(features_BSD, self._each(features_BSD), valid_BS)
 
     def loss(
-        self, images: Tensor, labels: Tensor, *, progress: float = 1.0, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        progress: float = 1.0,
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         features_BSD, valid_BS = self._streams(images)
         logits_BSC = self._each(features_BSD)
         joined = F.cross_entropy(fp32(self._join(features_BSD, logits_BSC, valid_BS)), labels)
         streams = stream_loss(logits_BSC, labels, valid_BS)
-        return {"loss": joined + self.config.stream_weight * streams, "joined": joined, "streams": streams}
+        return {
+            "loss": joined + self.config.stream_weight * streams,
+            "joined": joined,
+            "streams": streams,
+        }
 
     @torch.no_grad()
     def looks(self, images: Tensor) -> Looks:
@@ -117,17 +134,26 @@ class UPM(Head):
 
     @torch.no_grad()
     def mine(self, images: Tensor) -> tuple[MinedObject, Tensor, Tensor]:
-        """Object, boxes of its parts (B,P,4) and which of them there are (B,P), from the encoder as it came in."""
+        """Object, boxes of its parts (B,P,4) and which of them there are (B,P), from the encoder
+        as it came in.
+        """
         map_BDHW = (self.miner or self.encoder)(images, (self.stage,)).maps[self.stage].float()
         mined = mine_object(map_BDHW, self.config.support)
-        return mined, *part_boxes(map_BDHW, mined, self.config.parts, self.config.gamma, self.config.part_side)
+        return mined, *part_boxes(
+            map_BDHW, mined, self.config.parts, self.config.gamma, self.config.part_side
+        )
 
     def _streams(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features of image, object and parts (B,S,D) and which of them there are (B,S)."""
         mined, parts_BP4, valid_BP = self.mine(images)
         centres_B2 = (mined.boxes_B4[:, :2] + mined.boxes_B4[:, 2:]) / 2
-        object_B4 = squares_around(centres_B2, (mined.boxes_B4[:, 2:] - mined.boxes_B4[:, :2]).amax(1))
-        crops = {"object": (object_B4[:, None], self.config.object_size), "part": (parts_BP4, self.config.part_size)}
+        object_B4 = squares_around(
+            centres_B2, (mined.boxes_B4[:, 2:] - mined.boxes_B4[:, :2]).amax(1)
+        )
+        crops = {
+            "object": (object_B4[:, None], self.config.object_size),
+            "part": (parts_BP4, self.config.part_size),
+        }
         features = [self.encoder(images).pooled[:, None]]
         for kind, (boxes_BR4, share) in crops.items():
             encoder = self.further[kind] if self.further else self.encoder
@@ -137,7 +163,9 @@ class UPM(Head):
         return torch.cat(features, 1), torch.cat([always_B2, valid_BP], 1)
 
     def _each(self, features_BSD: Tensor) -> Tensor:
-        return torch.stack([classify(features_BSD[:, s]) for s, classify in enumerate(self.stream_classifiers)], 1)
+        return torch.stack(
+            [classify(features_BSD[:, s]) for s, classify in enumerate(self.stream_classifiers)], 1
+        )
 
     def _join(self, features_BSD: Tensor, logits_BSC: Tensor, valid_BS: Tensor) -> Tensor:
         if self.config.fusion is Fusion.concat:
@@ -148,13 +176,15 @@ class UPM(Head):
 def stream_loss(logits_BSC: Tensor, labels_B: Tensor, valid_BS: Tensor) -> Tensor:
     """Mean over the streams that are there of each one's cross-entropy."""
     S = logits_BSC.shape[1]
-    each_BS = F.cross_entropy(fp32(logits_BSC).flatten(0, 1), labels_B.repeat_interleave(S), reduction="none").view(
-        -1, S
-    )
+    each_BS = F.cross_entropy(
+        fp32(logits_BSC).flatten(0, 1), labels_B.repeat_interleave(S), reduction="none"
+    ).view(-1, S)
     return (each_BS * valid_BS).sum() / valid_BS.sum().clamp(min=1)
 
 
 def weighted_vote(logits_BSC: Tensor, weights_S: Tensor, valid_BS: Tensor) -> Tensor:
-    """log of the mean of the streams' softmax, weighted by the softmax of `weights_S` over those that are there."""
+    """log of the mean of the streams' softmax, weighted by the softmax of `weights_S` over those
+    that are there.
+    """
     share_BS = fp32(weights_S).masked_fill(~valid_BS, -1e9).log_softmax(-1)
     return (fp32(logits_BSC).log_softmax(-1) + share_BS[..., None]).logsumexp(1)

@@ -1,4 +1,6 @@
-"""Protocols by id; PROTOCOLS.md says what each is. `run_protocol(protocol, bench)` gives rows of results.json."""
+"""Protocols by id; PROTOCOLS.md says what each is. `run_protocol(protocol, bench)` gives rows of
+results.json.
+"""
 
 from evaluation.protocols.bench import Bench, EvaluationProtocol, Measured, run_protocol
 from evaluation.protocols.classification import FewLabelProtocol, KnnProtocol, LinearProtocol

@@ -1,4 +1,6 @@
-"""What every protocol reads, and what it hands back. A protocol is a dataclass of settings with `measure(bench)`."""
+"""What every protocol reads, and what it hands back. A protocol is a dataclass of settings with
+`measure(bench)`.
+"""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +22,8 @@ from ssl_parts.errors import ConfigError, DataError
 class Bench:
     """An encoder in front of a data set.
 
-    train: what may be learned from and selected on; test: what is reported on, read once all choices are made.
+    train: what may be learned from and selected on; test: what is reported on, read once all
+    choices are made.
     """
 
     encoder: Encoder
@@ -45,15 +48,17 @@ class Bench:
     def need_masks(self) -> None:
         """DataError where the data set has no part masks."""
         if not self.train.dataset.part_names:
-            raise DataError(f"{self.train.dataset.name} has no part masks; choose another data set or protocol")
+            raise DataError(
+                f"{self.train.dataset.name} has no part masks; choose another data set or protocol"
+            )
 
 
 @dataclass(frozen=True)
 class Measured:
     """What a protocol found.
 
-    selection: how hyper-parameters were chosen, in words. chosen: what was chosen. suffix: to tell several results of
-    one protocol apart (rounds of a run).
+    selection: how hyper-parameters were chosen, in words. chosen: what was chosen. suffix: to tell
+    several results of one protocol apart (rounds of a run).
     """
 
     values: dict[str, Measure]
@@ -93,7 +98,11 @@ def run_protocol(
     began = time.monotonic()
     settings = plain(asdict(protocol))
     dataset, digest = bench.train.dataset, encoder_hash(bench.encoder)
-    encoder = {"name": bench.encoder.name, "hash": digest, "arguments": plain(bench.encoder.model_args)}
+    encoder = {
+        "name": bench.encoder.name,
+        "hash": digest,
+        "arguments": plain(bench.encoder.model_args),
+    }
     return [
         Row(
             name=f"{name}{measured.suffix}",
@@ -111,7 +120,9 @@ def run_protocol(
             settings=settings | ({"chosen": plain(measured.chosen)} if measured.chosen else {}),
             encoder=encoder,
             commit=commit,
-            config_hash=config_hash([protocol.id, protocol.version, settings, encoder, dataset.name, bench.test.size]),
+            config_hash=config_hash(
+                [protocol.id, protocol.version, settings, encoder, dataset.name, bench.test.size]
+            ),
             seconds=round(time.monotonic() - began, 2),
         )
         for measured in protocol.measure(bench)
@@ -135,7 +146,10 @@ def at_least(protocol: object, **limits: float) -> None:
         value = getattr(protocol, key)
         entries = value if isinstance(value, list) else [value]
         if not entries or min(entries) < limit:
-            raise ConfigError(f"protocol.{key}={value} must be at least {limit:g}" + ("" if entries else " and not []"))
+            raise ConfigError(
+                f"protocol.{key}={value} must be at least {limit:g}"
+                + ("" if entries else " and not []")
+            )
 
 
 def positive(protocol: object, *keys: str) -> None:

@@ -22,7 +22,8 @@ class LinearProtocol:
     version: ClassVar[int] = 1
 
     c: float = 1.0  # where sweep is off: the paper's value
-    sweep: bool = False  # choose C on validation images cut from the training images, then refit on all of them
+    # choose C on validation images cut from the training images, then refit on all of them
+    sweep: bool = False
     sweep_values: list[float] = field(default_factory=lambda: list(C_VALUES))
     validation: float = 0.1  # share of each class that the sweep is judged on
     seed: int = 0  # of that cut
@@ -43,12 +44,22 @@ class LinearProtocol:
         if self.sweep:
             fit, val = stratified_split(train.labels, self.validation, self.seed)
             sweep = choose_c(train, fit, val, self, bench)
-            c, held, chosen = sweep.c, len(val), {"c": sweep.c, "validation_accuracies": list(sweep.accuracies)}
+            c, held, chosen = (
+                sweep.c,
+                len(val),
+                {"c": sweep.c, "validation_accuracies": list(sweep.accuracies)},
+            )
             share = f"{100 * self.validation:g} % of train"
             selection = f"validation ({share}): C={c:.3g} of {len(self.sweep_values)}, refit on train with them"
         test = bench.pooled(bench.test, self.pooling)
         result = linear_probe(
-            train.pooled, train.labels, test.pooled, test.labels, c, standardize=self.standardize, device=bench.device
+            train.pooled,
+            train.labels,
+            test.pooled,
+            test.labels,
+            c,
+            standardize=self.standardize,
+            device=bench.device,
         )
         return [
             Measured(
@@ -63,11 +74,19 @@ class LinearProtocol:
         ]
 
 
-def choose_c(train: FeatureTable, fit: np.ndarray, val: np.ndarray, protocol: LinearProtocol, bench: Bench) -> object:
+def choose_c(
+    train: FeatureTable, fit: np.ndarray, val: np.ndarray, protocol: LinearProtocol, bench: Bench
+) -> object:
     """The sweep over C: it is given training images only, so it cannot see a test image."""
     x, y = train.pooled, train.labels
     return sweep_c(
-        x[fit], y[fit], x[val], y[val], protocol.sweep_values, standardize=protocol.standardize, device=bench.device
+        x[fit],
+        y[fit],
+        x[val],
+        y[val],
+        protocol.sweep_values,
+        standardize=protocol.standardize,
+        device=bench.device,
     )
 
 
@@ -81,12 +100,15 @@ def _accuracies(result: ProbeResult) -> dict[str, Measure]:
 
 @dataclass
 class FewLabelProtocol:
-    """Logistic regression on a few labels of each class, over repeated draws; C is fixed, so nothing is selected."""
+    """Logistic regression on a few labels of each class, over repeated draws; C is fixed, so
+    nothing is selected.
+    """
 
     id: ClassVar[str] = "few_label"
     version: ClassVar[int] = 1
 
-    shots: list[float] = field(default_factory=lambda: [1.0, 5.0, 10.0, 0.1])  # images a class; below 1: share of each
+    # images a class; below 1: share of each
+    shots: list[float] = field(default_factory=lambda: [1.0, 5.0, 10.0, 0.1])
     draws: int = 5  # draw r uses seed + r
     seed: int = 0
     c: float = 1.0
@@ -99,13 +121,20 @@ class FewLabelProtocol:
         at_least(self, draws=1, seed=0)
 
     def measure(self, bench: Bench) -> list[Measured]:
-        """One result with a value for each number of shots; DataError where a class has fewer images."""
-        train, test = bench.pooled(bench.train, self.pooling), bench.pooled(bench.test, self.pooling)
+        """One result with a value for each number of shots; DataError where a class has fewer
+        images.
+        """
+        train, test = (
+            bench.pooled(bench.train, self.pooling),
+            bench.pooled(bench.test, self.pooling),
+        )
         seeds = [self.seed + r for r in range(self.draws)]
         values, most = {}, 0
         for shots in self.shots:
             rows = [few_label_indices(train.labels, _count(shots), seed) for seed in seeds]
-            values[f"accuracy@{_say(shots)}"] = Measure.of([self._probe(bench, train, test, r) for r in rows])
+            values[f"accuracy@{_say(shots)}"] = Measure.of(
+                [self._probe(bench, train, test, r) for r in rows]
+            )
             most = max(most, len(rows[0]))
         return [
             Measured(
@@ -118,7 +147,9 @@ class FewLabelProtocol:
             )
         ]
 
-    def _probe(self, bench: Bench, train: FeatureTable, test: FeatureTable, rows: np.ndarray) -> float:
+    def _probe(
+        self, bench: Bench, train: FeatureTable, test: FeatureTable, rows: np.ndarray
+    ) -> float:
         x, y = train.pooled[rows], train.labels[rows]
         options = {"standardize": self.standardize, "device": bench.device}
         return linear_probe(x, y, test.pooled, test.labels, self.c, **options).accuracy
@@ -144,7 +175,8 @@ class KnnProtocol:
     id: ClassVar[str] = "knn"
     version: ClassVar[int] = 1
 
-    k: list[int] = field(default_factory=lambda: [10, 20, 100, 200])  # those above the training images are left out
+    # those above the training images are left out
+    k: list[int] = field(default_factory=lambda: [10, 20, 100, 200])
     temperature: float = 0.07
     pooling: str = "pooled"
 
@@ -155,11 +187,18 @@ class KnnProtocol:
 
     def measure(self, bench: Bench) -> list[Measured]:
         """One result with a value for each k; ConfigError where no k fits the training images."""
-        train, test = bench.pooled(bench.train, self.pooling), bench.pooled(bench.test, self.pooling)
+        train, test = (
+            bench.pooled(bench.train, self.pooling),
+            bench.pooled(bench.test, self.pooling),
+        )
         fitting = [k for k in self.k if k <= len(train)] or self.k
         options = {"temperature": self.temperature, "device": bench.device}
-        results = knn_classify(train.pooled, train.labels, test.pooled, test.labels, fitting, **options)
-        values = {f"accuracy@k={k}": Measure.of([r.accuracy], r.interval) for k, r in results.items()}
+        results = knn_classify(
+            train.pooled, train.labels, test.pooled, test.labels, fitting, **options
+        )
+        values = {
+            f"accuracy@k={k}": Measure.of([r.accuracy], r.interval) for k, r in results.items()
+        }
         layer = "+".join(pooling_stages(bench.encoder, self.pooling))
         splits = {"train": len(train), "val": 0, "test": len(test)}
         return [Measured(values, splits, layer, "none: every k is shown", [], self.pooling)]

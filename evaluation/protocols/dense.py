@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from evaluation.dense_looks import dense_retrieval, over_clustering
-from evaluation.part_discovery import judge_parts
+from evaluation.dense_retrieval import dense_retrieval, over_clustering
+from evaluation.part_scores import judge_parts
 from evaluation.protocols.bench import Bench, Measured, at_least, positive
 from evaluation.results import Measure
 from ssl_parts.errors import ConfigError
@@ -63,7 +63,9 @@ class RetrievalProtocol:
             "miou_with_background": Measure.of([look.miou_with_background for look in looks]),
             "precision@1": Measure.of([look.precision for look in looks]),
         }
-        return [Measured(values, _splits(bench, self.images), _layer(stages, self.grid), "none", seeds)]
+        return [
+            Measured(values, _splits(bench, self.images), _layer(stages, self.grid), "none", seeds)
+        ]
 
 
 @dataclass
@@ -73,7 +75,8 @@ class OverclusterProtocol:
     id: ClassVar[str] = "overcluster"
     version: ClassVar[int] = 1
 
-    clusters: list[int] = field(default_factory=lambda: [50, 200])  # all are reported, none is chosen
+    # all are reported, none is chosen
+    clusters: list[int] = field(default_factory=lambda: [50, 200])
     images: int = 200
     draws: int = 3
     seed: int = 0
@@ -86,7 +89,9 @@ class OverclusterProtocol:
         at_least(self, clusters=2, images=1, draws=1, seed=0, grid=1, memory=2)
 
     def measure(self, bench: Bench) -> list[Measured]:
-        """One result with a value for each number of clusters; DataError where there are no masks or parts overlap."""
+        """One result with a value for each number of clusters; DataError where there are no masks
+        or parts overlap.
+        """
         bench.need_masks()
         stages = bench.stages(self.layers or [bench.encoder.last_stage])
         seeds, values = [self.seed + r for r in range(self.draws)], {}
@@ -97,10 +102,18 @@ class OverclusterProtocol:
             for seed in seeds:
                 images = draw_images(bench, self.images, seed)
                 options = shared | place | {"seed": seed}
-                looks.append(over_clustering(bench.encoder, bench.train, bench.test, images, count, **options))
+                looks.append(
+                    over_clustering(
+                        bench.encoder, bench.train, bench.test, images, count, **options
+                    )
+                )
             values[f"miou@{count}"] = Measure.of([look.miou for look in looks])
-            values[f"miou_with_background@{count}"] = Measure.of([look.miou_with_background for look in looks])
-        return [Measured(values, _splits(bench, self.images), _layer(stages, self.grid), "none", seeds)]
+            values[f"miou_with_background@{count}"] = Measure.of(
+                [look.miou_with_background for look in looks]
+            )
+        return [
+            Measured(values, _splits(bench, self.images), _layer(stages, self.grid), "none", seeds)
+        ]
 
 
 def draw_images(bench: Bench, count: int, seed: int) -> np.ndarray:
@@ -118,7 +131,9 @@ def _layer(stages: tuple[str, ...], grid: int) -> str:
 
 @dataclass
 class DiscoveryProtocol:
-    """Discovered parts against keypoints, masks and boxes that discovery has not seen (METHODS §6)."""
+    """Discovered parts against keypoints, masks and boxes that discovery has not seen (METHODS
+    §6).
+    """
 
     id: ClassVar[str] = "discovery"
     version: ClassVar[int] = 1
@@ -132,7 +147,9 @@ class DiscoveryProtocol:
         at_least(self, draws=1)
         self.parts.check()
         if self.run is not None and not rounds_of(self.run):
-            raise ConfigError(f"protocol.run={self.run} has no round_*/parts; give the folder of a run")
+            raise ConfigError(
+                f"protocol.run={self.run} has no round_*/parts; give the folder of a run"
+            )
 
     def measure(self, bench: Bench) -> list[Measured]:
         """One result, or one a round; PartDiscoveryError where a store is of other images."""
@@ -152,7 +169,9 @@ class DiscoveryProtocol:
         for seed in seeds:
             config = replace(self.parts, seed=seed)
             train = discover_parts(bench.encoder, bench.train, config, device=bench.device)
-            test = discover_parts(bench.encoder, bench.test, config, device=bench.device, fitted=train)
+            test = discover_parts(
+                bench.encoder, bench.test, config, device=bench.device, fitted=train
+            )
             found.append(judge_parts(test, bench.test, train, bench.train).as_dict())
         values = {key: Measure.of([scores[key] for scores in found]) for key in found[0]}
         layer = f"{'+'.join(self.parts.stages) or 'default stages'} at {self.parts.size}x{self.parts.size}"

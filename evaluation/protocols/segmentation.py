@@ -1,4 +1,6 @@
-"""Few-shot part segmentation: parts (linear decoder) and parts_decoder (upsampling decoder, frozen or fine-tuned)."""
+"""Few-shot part segmentation: parts (linear decoder) and parts_decoder (upsampling decoder, frozen
+or fine-tuned).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,7 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from evaluation.masks import read_masks
-from evaluation.part_segmentation import SegmentationResult, draw_shots, few_shot_part_segmentation, summarise
+from evaluation.part_segmentation import (
+    SegmentationResult,
+    draw_shots,
+    few_shot_part_segmentation,
+    summarise,
+)
 from evaluation.protocols.bench import Bench, Measured, at_least, positive
 from evaluation.results import Measure
 from evaluation.segmenter import LabelledImages, Segmenter, SegmenterConfig, train_segmenter
@@ -24,7 +31,8 @@ class PartsProtocol:
     id: ClassVar[str] = "parts"
     version: ClassVar[int] = 1
 
-    shots: list[int] = field(default_factory=lambda: [1, 5, 10, 20, 0])  # labelled images; 0: all training images
+    # labelled images; 0: all training images
+    shots: list[int] = field(default_factory=lambda: [1, 5, 10, 20, 0])
     draws: int = 3
     seed: int = 0
     layers: list[str] = field(default_factory=list)  # stages under the decoder; [] for all
@@ -62,7 +70,15 @@ class PartsProtocol:
             most = max(most, result.shots)
         settled = f"none: weight decay {self.weight_decay:g}"
         splits = {"train": most, "val": 0, "test": len(bench.test)}
-        return [Measured(values, splits, f"{'+'.join(stages)} at {self.grid}x{self.grid}", settled, [self.seed])]
+        return [
+            Measured(
+                values,
+                splits,
+                f"{'+'.join(stages)} at {self.grid}x{self.grid}",
+                settled,
+                [self.seed],
+            )
+        ]
 
 
 def _values(result: SegmentationResult, shots: int) -> dict[str, Measure]:
@@ -80,9 +96,12 @@ class PartsDecoderProtocol:
     id: ClassVar[str] = "parts_decoder"
     version: ClassVar[int] = 1
 
-    shots: list[int] = field(default_factory=lambda: [20])  # labelled images; 0: all training images
-    folds: int = 5  # repetitions. All images: fold f is the validation images; few: draw f of the labelled images
-    validation: int = 0  # few: further labelled images that only choose the epoch; 0 takes the last epoch
+    # labelled images; 0: all training images
+    shots: list[int] = field(default_factory=lambda: [20])
+    # repetitions. All images: fold f is the validation images; few: draw f of the labelled images
+    folds: int = 5
+    # few: further labelled images that only choose the epoch; 0 takes the last epoch
+    validation: int = 0
     seed: int = 0
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
 
@@ -90,7 +109,9 @@ class PartsDecoderProtocol:
         """ConfigError for the first value out of range."""
         at_least(self, shots=0, folds=1, validation=0, seed=0)
         if 0 in self.shots and self.folds < 2:
-            raise ConfigError("protocol.shots=0 (all images) needs protocol.folds of 2 or more: one fold validates")
+            raise ConfigError(
+                "protocol.shots=0 (all images) needs protocol.folds of 2 or more: one fold validates"
+            )
         self.segmenter.check()
 
     def measure(self, bench: Bench) -> list[Measured]:
@@ -98,18 +119,30 @@ class PartsDecoderProtocol:
         bench.need_masks()
         values, chosen, used = {}, {}, (0, 0)
         for shots in self.shots:
-            splits = labelled_splits(len(bench.train), shots, self.validation, self.folds, self.seed)
+            splits = labelled_splits(
+                len(bench.train), shots, self.validation, self.folds, self.seed
+            )
             trained = [self._train(bench, *split, fold) for fold, split in enumerate(splits)]
-            counts = np.stack([segmenter.counts(_chunks(bench.test, bench.batch)) for segmenter in trained])
+            counts = np.stack(
+                [segmenter.counts(_chunks(bench.test, bench.batch)) for segmenter in trained]
+            )
             values |= _values(_summary(counts, bench, self, len(splits[0][0])), shots)
             chosen[str(shots or "all")] = [segmenter.epoch for segmenter in trained]
             used = max(used, (len(splits[0][0]), len(splits[0][1])))
         layer = f"{bench.encoder.last_stage}, encoder {'fine-tuned' if self.segmenter.finetune else 'frozen'}"
-        selection = "epoch by mIoU on validation images" if used[1] else f"none: epoch {self.segmenter.epochs}"
+        selection = (
+            "epoch by mIoU on validation images"
+            if used[1]
+            else f"none: epoch {self.segmenter.epochs}"
+        )
         splits_used = {"train": used[0], "val": used[1], "test": len(bench.test)}
-        return [Measured(values, splits_used, layer, selection, [self.seed], "", {"epochs": chosen})]
+        return [
+            Measured(values, splits_used, layer, selection, [self.seed], "", {"epochs": chosen})
+        ]
 
-    def _train(self, bench: Bench, train: np.ndarray, validation: np.ndarray, fold: int) -> Segmenter:
+    def _train(
+        self, bench: Bench, train: np.ndarray, validation: np.ndarray, fold: int
+    ) -> Segmenter:
         names = bench.train.dataset.part_names
         multi_label = read_masks(bench.train, train[:1]).ndim == 4
         return train_segmenter(
@@ -136,8 +169,13 @@ def labelled_splits(
         held = folds(images, count, seed)
         return [(np.setdiff1d(np.arange(images), part), part) for part in held]
     if shots + validation > images:
-        raise ConfigError(f"{shots} shots and {validation} validation images of {images} training images")
-    drawn = [np.random.default_rng([seed, f]).permutation(images)[: shots + validation] for f in range(count)]
+        raise ConfigError(
+            f"{shots} shots and {validation} validation images of {images} training images"
+        )
+    drawn = [
+        np.random.default_rng([seed, f]).permutation(images)[: shots + validation]
+        for f in range(count)
+    ]
     return [(np.sort(d[:shots]), np.sort(d[shots:])) for d in drawn]
 
 
@@ -150,7 +188,9 @@ def _chunks(bank: ImageBank, batch: int) -> Iterator[LabelledImages]:
         yield _labelled(bank, np.arange(start, min(start + batch, len(bank))))
 
 
-def _summary(counts: np.ndarray, bench: Bench, protocol: PartsDecoderProtocol, shots: int) -> SegmentationResult:
+def _summary(
+    counts: np.ndarray, bench: Bench, protocol: PartsDecoderProtocol, shots: int
+) -> SegmentationResult:
     names = ("background", *bench.test.dataset.part_names)
     described = {"stages": (bench.encoder.last_stage,), "grid": 0, "converged": True}
     return summarise(counts, names, shots=shots, n_test=len(bench.test), **described)

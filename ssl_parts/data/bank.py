@@ -1,8 +1,8 @@
-"""ImageBank: a data set at one square size, decoded once. Discovery, training and evaluation read the same bank, so
-part ids line up with images.
+"""ImageBank: a data set at one square size, decoded once. Discovery, training and evaluation read
+the same bank, so part ids line up with images.
 
-Rows: position r of a bank is image `rows[r]` of its data set; caches are laid out by the data set's rows, so banks over
-different images of one data set share a cache on disk.
+Rows: position r of a bank is image `rows[r]` of its data set; caches are laid out by the data
+set's rows, so banks over different images of one data set share a cache on disk.
 """
 
 import warnings
@@ -72,7 +72,8 @@ class ImageBank:
         """uint8 (n, 3, size, size) of these positions, in this order.
 
         Raises:
-            DataError: a position outside the bank, an image that cannot be decoded (with its path).
+            DataError: a position outside the bank, an image that cannot be decoded (with its
+                path).
         """
         rows = self.rows[self.positions(indices)]
         out = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
@@ -87,7 +88,8 @@ class ImageBank:
         return out
 
     def sample(self, i: int) -> Sample:
-        """Image and annotations of position i in the same square as `images`; boxes and keypoints in its pixels.
+        """Image and annotations of position i in the same square as `images`; boxes and keypoints
+        in its pixels.
 
         Raises:
             DataError: as `images`; a mask of another size than its image.
@@ -101,7 +103,11 @@ class ImageBank:
             raise DataError(f"{self.dataset.name} ({self.dataset.split}): no image is left")
         other = object.__new__(ImageBank)
         other.__dict__.update(self.__dict__)
-        other.rows, other.labels, other.paths = self.rows[chosen], self.labels[chosen], [self.paths[i] for i in chosen]
+        other.rows, other.labels, other.paths = (
+            self.rows[chosen],
+            self.labels[chosen],
+            [self.paths[i] for i in chosen],
+        )
         return other
 
     def fill(
@@ -113,11 +119,13 @@ class ImageBank:
     ) -> "ImageBank":
         """Look at every image before time is spent on any, and fill the cache on the way.
 
-        With cache="none" only suspicious files are decoded (no end marker, no header); with a cache all are. Processes
-        that share a disk cache share the work when each begins at another `start`.
+        With cache="none" only suspicious files are decoded (no end marker, no header); with a
+        cache all are. Processes that share a disk cache share the work when each begins at another
+        `start`.
 
         Args:
-            on_bad_image: "error" raises, "skip" gives a bank without them and warns with their number.
+            on_bad_image: "error" raises, "skip" gives a bank without them and warns with their
+                number.
             workers: decoding threads.
             progress: called with 1 for each image looked at.
 
@@ -142,7 +150,9 @@ class ImageBank:
         if self._pixels is not None:
             self._pixels.flush()
 
-    def _look_at_all(self, workers: int, progress: Callable[[int], None], start: int) -> dict[int, str]:
+    def _look_at_all(
+        self, workers: int, progress: Callable[[int], None], start: int
+    ) -> dict[int, str]:
         """Position → what is wrong with it."""
         bad: dict[int, str] = {}
         order = np.roll(np.arange(len(self)), -(start % len(self)))
@@ -188,12 +198,20 @@ class ImageBank:
 
 def _rows(dataset: PartsDataset, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
     if len(dataset) == 0:
-        raise DataError(f"{dataset.name} has no images in split {dataset.split!r}; check data.root and data.split")
-    rows = np.arange(len(dataset)) if indices is None else np.asarray(indices, dtype=np.int64).reshape(-1)
+        raise DataError(
+            f"{dataset.name} has no images in split {dataset.split!r}; check data.root and data.split"
+        )
+    rows = (
+        np.arange(len(dataset))
+        if indices is None
+        else np.asarray(indices, dtype=np.int64).reshape(-1)
+    )
     if len(rows) == 0:
         raise DataError(f"{dataset.name} ({dataset.split}): the list of images to use is empty")
     if rows.min() < 0 or rows.max() >= len(dataset):
-        raise DataError(f"{dataset.name} ({dataset.split}): image {rows.max()} asked for, of {len(dataset)}")
+        raise DataError(
+            f"{dataset.name} ({dataset.split}): image {rows.max()} asked for, of {len(dataset)}"
+        )
     return rows
 
 
@@ -202,11 +220,15 @@ def _make_cache(
 ) -> Pixels | None:
     name = cache.value if isinstance(cache, Cache) else cache
     if name not in Cache.__members__:
-        raise ConfigError(f"data.cache={name!r} is unknown; choose one of {', '.join(Cache.__members__)}")
+        raise ConfigError(
+            f"data.cache={name!r} is unknown; choose one of {', '.join(Cache.__members__)}"
+        )
     if name == "none":
         return None
     if name == "memory":
         return MemoryPixels(len(dataset), size)
     if cache_dir is None:
-        raise ConfigError("data.cache=disk needs data.cache_dir, a folder with room for the resized images")
+        raise ConfigError(
+            "data.cache=disk needs data.cache_dir, a folder with room for the resized images"
+        )
     return DiskPixels(Path(cache_dir), dataset, size, fit.value)

@@ -1,7 +1,8 @@
-"""Where an ImageBank keeps resized images: in memory, or in a memory-mapped file shared by processes and runs.
+"""Where an ImageBank keeps resized images: in memory, or in a memory-mapped file shared by
+processes and runs.
 
-Both hold one array (N, 3, S, S) and one flag an image, set after its pixels are written. Writers of one row write the
-same bytes, so threads and processes need no lock.
+Both hold one array (N, 3, S, S) and one flag an image, set after its pixels are written. Writers
+of one row write the same bytes, so threads and processes need no lock.
 """
 
 import hashlib
@@ -60,10 +61,11 @@ class MemoryPixels:
 
 
 class DiskPixels:
-    """Pixels in `folder/NAME-SPLIT-SIZE-KEY/`: pixels.npy, done.npy and key.json, which says what they were made from.
+    """Pixels in `folder/NAME-SPLIT-SIZE-KEY/`: pixels.npy, done.npy and key.json, which says what
+    they were made from.
 
-    Flags reach the disk behind their pixels (a flag is written after a flush), so a killed process or machine loses the
-    last rows at most and never leaves a flag on pixels that are not there.
+    Flags reach the disk behind their pixels (a flag is written after a flush), so a killed process
+    or machine loses the last rows at most and never leaves a flag on pixels that are not there.
 
     Raises:
         DataError: the folder cannot be written or is not what its name says.
@@ -111,11 +113,17 @@ class DiskPixels:
 
 
 def _make_folder(folder: Path, shape: tuple[int, ...], source: dict[str, object]) -> None:
-    """Make the folder whole under another name, then rename it; where another process was first, its folder stays."""
+    """Make the folder whole under another name, then rename it; where another process was first,
+    its folder stays.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    np.lib.format.open_memmap(temporary / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape).flush()
-    np.lib.format.open_memmap(temporary / "done.npy", mode="w+", dtype=np.bool_, shape=shape[:1]).flush()
+    np.lib.format.open_memmap(
+        temporary / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
+    ).flush()
+    np.lib.format.open_memmap(
+        temporary / "done.npy", mode="w+", dtype=np.bool_, shape=shape[:1]
+    ).flush()
     (temporary / "key.json").write_text(json.dumps(source, indent=1))
     try:
         temporary.rename(folder)
@@ -126,7 +134,9 @@ def _make_folder(folder: Path, shape: tuple[int, ...], source: dict[str, object]
 
 
 def describe_source(dataset: PartsDataset) -> dict[str, object]:
-    """What the pixels of a data set depend on: its own `fingerprint()` where it has one, else its names."""
+    """What the pixels of a data set depend on: its own `fingerprint()` where it has one, else its
+    names.
+    """
     digest = hashlib.sha256()
     for path in dataset.paths:
         digest.update(path.encode(errors="surrogateescape") + b"\0")

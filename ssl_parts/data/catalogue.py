@@ -11,33 +11,35 @@ from typing import Any
 from ssl_parts.data.bank import SIZES, Cache, ImageBank
 from ssl_parts.data.device_bank import OnDevice
 from ssl_parts.data.geometry import Fit
-from ssl_parts.data.index_cache import cache_home
 from ssl_parts.data.records import PartsDataset
+from ssl_parts.data.sets.index_cache import cache_home
 from ssl_parts.errors import ConfigError
 
 SETS = {
-    "synthetic_birds": "ssl_parts.data.synthetic_birds:SyntheticBirds",
-    "folder": "ssl_parts.data.folder:Folder",
-    "part_folder": "ssl_parts.data.part_folder:PartFolder",
-    "coco_parts": "ssl_parts.data.coco_parts:CocoParts",
-    "shards": "ssl_parts.data.shards:Shards",
-    "cub": "ssl_parts.data.cub:CUB",
-    "nabirds": "ssl_parts.data.nabirds:NABirds",
-    "pascub": "ssl_parts.data.pascub:PasCUB",
-    "aircraft": "ssl_parts.data.aircraft:Aircraft",
-    "oid_aircraft": "ssl_parts.data.oid_aircraft:OIDAircraft",
-    "cars": "ssl_parts.data.cars:Cars",
-    "carparts": "ssl_parts.data.part_folder:CarParts",
-    "dogs": "ssl_parts.data.dogs:Dogs",
-    "pets": "ssl_parts.data.pets:Pets",
-    "flowers102": "ssl_parts.data.flowers102:Flowers102",
-    "inat": "ssl_parts.data.inat:INat",
-    "part_imagenet": "ssl_parts.data.part_imagenet:PartImageNet",
-    "celeba_mask": "ssl_parts.data.celeba_mask:CelebAMask",
+    "synthetic_birds": "ssl_parts.data.sets.synthetic_birds:SyntheticBirds",
+    "folder": "ssl_parts.data.sets.folder:Folder",
+    "part_folder": "ssl_parts.data.sets.part_folder:PartFolder",
+    "coco_parts": "ssl_parts.data.sets.coco_parts:CocoParts",
+    "shards": "ssl_parts.data.sets.shards:Shards",
+    "cub": "ssl_parts.data.sets.cub:CUB",
+    "nabirds": "ssl_parts.data.sets.nabirds:NABirds",
+    "pascub": "ssl_parts.data.sets.pascub:PasCUB",
+    "aircraft": "ssl_parts.data.sets.aircraft:Aircraft",
+    "oid_aircraft": "ssl_parts.data.sets.oid_aircraft:OIDAircraft",
+    "cars": "ssl_parts.data.sets.cars:Cars",
+    "carparts": "ssl_parts.data.sets.part_folder:CarParts",
+    "dogs": "ssl_parts.data.sets.dogs:Dogs",
+    "pets": "ssl_parts.data.sets.pets:Pets",
+    "flowers102": "ssl_parts.data.sets.flowers102:Flowers102",
+    "inat": "ssl_parts.data.sets.inat:INat",
+    "part_imagenet": "ssl_parts.data.sets.part_imagenet:PartImageNet",
+    "celeba_mask": "ssl_parts.data.sets.celeba_mask:CelebAMask",
 }
 
 
-def build_dataset(name: str, root: str | Path | None = None, split: str = "train", **options: Any) -> PartsDataset:
+def build_dataset(
+    name: str, root: str | Path | None = None, split: str = "train", **options: Any
+) -> PartsDataset:
     """Open a data set that is on this disk; nothing is downloaded.
 
     Args:
@@ -51,13 +53,17 @@ def build_dataset(name: str, root: str | Path | None = None, split: str = "train
         DataError: what is on disk is not that set.
     """
     if name not in SETS:
-        raise ConfigError(f"data.name={name!r} is unknown{_near(name, SETS)}; there are: {', '.join(SETS)}")
+        raise ConfigError(
+            f"data.name={name!r} is unknown{_near(name, SETS)}; there are: {', '.join(SETS)}"
+        )
     module, _, attribute = SETS[name].partition(":")
     kind = getattr(importlib.import_module(module), attribute)
     known = options_of(name)
     for option in options:
         if option not in known:
-            raise ConfigError(f"{name} has no option {option!r}{_near(option, known)}; it has: {', '.join(known)}")
+            raise ConfigError(
+                f"{name} has no option {option!r}{_near(option, known)}; it has: {', '.join(known)}"
+            )
     if name == "synthetic_birds":  # drawn: its own validation set is not part of its training set
         return kind("train" if split == "fit" else split, **options)
     return kind(root, split, **options)
@@ -77,7 +83,9 @@ class OnBadImage(Enum):
 
 @dataclass
 class DataConfig:
-    """Which images, and how they are read. An option that the chosen set does not have must stay null."""
+    """Which images, and how they are read. An option that the chosen set does not have must stay
+    null.
+    """
 
     # --- which images: changes results
     name: str = "synthetic_birds"  # a key of SETS
@@ -100,8 +108,10 @@ class DataConfig:
     version: str | None = None  # inat: 2021, 2021_mini, 2019, 2018 or 2017
     # --- changes speed only
     cache: Cache = Cache.memory  # where resized images are kept
-    on_device: OnDevice = OnDevice.auto  # whether training reads them from a copy in the GPU's memory
-    cache_dir: str | None = None  # of cache=disk; null: the run's, or SSL_PARTS_CACHE, or ~/.cache/ssl_parts
+    # whether training reads them from a copy in the GPU's memory
+    on_device: OnDevice = OnDevice.auto
+    # of cache=disk; null: the run's, or SSL_PARTS_CACHE, or ~/.cache/ssl_parts
+    cache_dir: str | None = None
 
     def check(self) -> None:
         """Raises ConfigError: unknown set or split, a size out of range, an option of another set."""
@@ -110,13 +120,19 @@ class DataConfig:
                 f"data.name={self.name!r} is unknown{_near(self.name, SETS)}; there are: {', '.join(SETS)}"
             )
         if self.name != "synthetic_birds" and self.root is None:
-            raise ConfigError(f"data={self.name} is read from disk: set data.root to the folder that holds it")
+            raise ConfigError(
+                f"data={self.name} is read from disk: set data.root to the folder that holds it"
+            )
         low, high = (48, 512) if self.name == "synthetic_birds" else SIZES
         if not low <= self.size <= high:
-            raise ConfigError(f"data.size={self.size} must lie in {low}..{high} pixels for data={self.name}")
+            raise ConfigError(
+                f"data.size={self.size} must lie in {low}..{high} pixels for data={self.name}"
+            )
         for key in ("split", "test_split"):
             if getattr(self, key) not in SPLITS:
-                raise ConfigError(f"data.{key}={getattr(self, key)!r} is unknown; choose one of {', '.join(SPLITS)}")
+                raise ConfigError(
+                    f"data.{key}={getattr(self, key)!r} is unknown; choose one of {', '.join(SPLITS)}"
+                )
         for key in ("images", "test_images", "species"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ConfigError(f"data.{key}={getattr(self, key)} must be at least 1")
@@ -142,11 +158,17 @@ class DataConfig:
         given = {key: getattr(self, key) for key in OF_SOME_SETS if getattr(self, key) is not None}
         for key in given:
             if key not in known and not (drawn and key == "test_images"):
-                raise ConfigError(f"data.{key}={given[key]}: data={self.name} has no such option; leave it null")
+                raise ConfigError(
+                    f"data.{key}={given[key]}: data={self.name} has no such option; leave it null"
+                )
         if drawn:
             number = given.pop("test_images", None)
             images = given.pop("images", None) if split in ("train", "fit") else number
-            return given | {"size": self.size, "seed": self.seed} | ({} if images is None else {"images": images})
+            return (
+                given
+                | {"size": self.size, "seed": self.seed}
+                | ({} if images is None else {"images": images})
+            )
         always = {"allow_partial": self.allow_partial, "seed": self.seed}
         return given | {key: value for key, value in always.items() if key in known}
 
@@ -154,7 +176,8 @@ class DataConfig:
 def build_bank(
     config: DataConfig, split: str | None = None, cache_dir: str | Path | None = None, **fill: Any
 ) -> ImageBank:
-    """The configured data set as an `ImageBank`; every image is looked at, bad ones treated as `on_bad_image` says.
+    """The configured data set as an `ImageBank`; every image is looked at, bad ones treated as
+    `on_bad_image` says.
 
     Args:
         split: the one that is trained on by default.
@@ -170,7 +193,16 @@ def build_bank(
 
 
 SPLITS = ("train", "fit", "val", "trainval", "test")
-OF_SOME_SETS = ("images", "test_images", "species", "test_share", "labelled", "level", "crop", "version")
+OF_SOME_SETS = (
+    "images",
+    "test_images",
+    "species",
+    "test_share",
+    "labelled",
+    "level",
+    "crop",
+    "version",
+)
 
 
 def _near(word: str, known: Any) -> str:

@@ -1,4 +1,6 @@
-"""Batches of P classes × Q images (METHODS §4), as a pure function of the step, like every order here."""
+"""Batches of P classes × Q images (METHODS §4), as a pure function of the step, like every order
+here.
+"""
 
 import numpy as np
 
@@ -11,9 +13,10 @@ CLASSES, MEMBERS = 1, 2  # what a permutation is of; 0 is the plain order
 class ClassBalanced:
     """step → positions (classes * images,), class after class.
 
-    Classes come in passes: within a pass no class comes twice. A class's images come in passes of their own, so over
-    time each of its images is read equally often. A class with fewer than `images` images goes round them again; one
-    with a single image, and images without a label, are left out.
+    Classes come in passes: within a pass no class comes twice. A class's images come in passes of
+    their own, so over time each of its images is read equally often. A class with fewer than
+    `images` images goes round them again; one with a single image, and images without a label, are
+    left out.
 
     Args:
         labels: (N,) class of each position, -1 for none.
@@ -30,7 +33,9 @@ class ClassBalanced:
         counts = np.bincount(labels[labels >= 0], minlength=1)
         usable = np.flatnonzero(counts >= 2)
         if images < 2:
-            raise ConfigError(f"a class-balanced batch needs at least 2 images a class, not {images}")
+            raise ConfigError(
+                f"a class-balanced batch needs at least 2 images a class, not {images}"
+            )
         if not 1 <= classes <= len(usable):
             raise ConfigError(
                 f"batches of {classes} classes were asked for; {len(usable)} classes have two images or more"

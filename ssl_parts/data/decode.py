@@ -1,6 +1,8 @@
-"""One way from a file or its bytes to uint8 RGB: every image in this project passes through `decode_image`.
+"""One way from a file or its bytes to uint8 RGB: every image in this project passes through
+`decode_image`.
 
-torchcodec decodes plain JPEG and PNG where it is installed (the same pixels as PIL, faster); PIL does the rest.
+torchcodec decodes plain JPEG and PNG where it is installed (the same pixels as PIL, faster); PIL
+does the rest.
 """
 
 import importlib
@@ -25,8 +27,9 @@ CODEC_MODES = ("RGB", "L")
 def decode_image(source: str | PathLike | bytes | memoryview, path: str | None = None) -> Tensor:
     """Decode the first frame of an image.
 
-    EXIF orientation is applied; greyscale, palette, CMYK, YCbCr, Lab and 16-bit images are converted; what is
-    transparent shows white. 16-bit values are divided by 257; float values within [0, 1] are multiplied by 255.
+    EXIF orientation is applied; greyscale, palette, CMYK, YCbCr, Lab and 16-bit images are
+    converted; what is transparent shows white. 16-bit values are divided by 257; float values
+    within [0, 1] are multiplied by 255.
 
     Args:
         source: a file, or the encoded bytes.
@@ -36,9 +39,14 @@ def decode_image(source: str | PathLike | bytes | memoryview, path: str | None =
         uint8 (3, H, W), RGB.
 
     Raises:
-        DataError: missing, empty, truncated or damaged file, no known image format, or more than `MAX_PIXELS` pixels.
+        DataError: missing, empty, truncated or damaged file, no known image format, or more than
+            `MAX_PIXELS` pixels.
     """
-    name = path if path is not None else (source if isinstance(source, str | PathLike) else "image bytes")
+    name = (
+        path
+        if path is not None
+        else (source if isinstance(source, str | PathLike) else "image bytes")
+    )
     data = _read(source, str(name))
     try:
         with Image.open(io.BytesIO(data)) as header:
@@ -47,13 +55,16 @@ def decode_image(source: str | PathLike | bytes | memoryview, path: str | None =
             return _decode_with_pil(header) if image is None else image
     except DataError:
         raise
-    except Exception as error:  # damaged files raise nearly anything: OSError, SyntaxError, struct.error, ...
-        raise DataError(f"{name}: cannot decode this image ({_reason(error)}); {_way_out(data)}") from error
+    # damaged files raise nearly anything: OSError, SyntaxError, struct.error, ...
+    except Exception as error:
+        raise DataError(
+            f"{name}: cannot decode this image ({_reason(error)}); {_way_out(data)}"
+        ) from error
 
 
 def decode_mask(source: str | PathLike | bytes | memoryview, path: str | None = None) -> Tensor:
-    """Decode an annotation whose pixel values are ids: uint8 (H, W), nothing converted; a palette image gives its
-    indices, RGB its first channel where all three are equal.
+    """Decode an annotation whose pixel values are ids: uint8 (H, W), nothing converted; a palette
+    image gives its indices, RGB its first channel where all three are equal.
 
     Raises:
         DataError: as `decode_image`; ids above 255; an image with colours instead of ids.
@@ -67,22 +78,28 @@ def decode_mask(source: str | PathLike | bytes | memoryview, path: str | None = 
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{name}: cannot decode this mask ({_reason(error)}); replace the file") from error
+        raise DataError(
+            f"{name}: cannot decode this mask ({_reason(error)}); replace the file"
+        ) from error
     if ids.ndim == 3 and not (ids[..., :1] == ids[..., : min(3, ids.shape[2])]).all():
         raise DataError(
             f"{name}: a mask holds one id a pixel, but this image has colours; save it as 8-bit greyscale ids"
         )
     ids = ids[..., 0] if ids.ndim == 3 else ids
     if ids.dtype != bool and (ids.min() < 0 or ids.max() > 255):
-        raise DataError(f"{name}: mask ids run from {ids.min()} to {ids.max()}; they must lie in 0..255")
+        raise DataError(
+            f"{name}: mask ids run from {ids.min()} to {ids.max()}; they must lie in 0..255"
+        )
     return torch.from_numpy(ids.astype(np.uint8))
 
 
 def looks_whole(source: str | PathLike | bytes | memoryview, path: str | None = None) -> bool:
-    """A cheap look (header, size and end marker) that decodes nothing. False where a full decode should be tried;
-    True does not exclude damage inside."""
+    """A cheap look (header, size and end marker) that decodes nothing. False where a full decode
+    should be tried; True does not exclude damage inside."""
     try:
-        data = _read(source, str(path or source if not isinstance(source, bytes | memoryview) else path))
+        data = _read(
+            source, str(path or source if not isinstance(source, bytes | memoryview) else path)
+        )
         with Image.open(io.BytesIO(data)) as image:
             pixels, kind = image.width * image.height, image.format
     except Exception:
@@ -99,14 +116,24 @@ def codec() -> Callable[[Tensor], Tensor] | None:
         black = io.BytesIO()
         Image.new("RGB", (3, 2)).save(black, "JPEG")
         tried = decode(_as_tensor(black.getvalue()))
-    except Exception:  # a missing shared library shows as ImportError, OSError or RuntimeError, by version
+    # a missing shared library shows as ImportError, OSError or RuntimeError, by version
+    except Exception:
         return None
     return decode if tried.shape == (3, 2, 3) and tried.dtype == torch.uint8 else None
 
 
 def _decode_with_codec(data: bytes | memoryview, header: Image.Image) -> Tensor | None:
-    plain = header.format in CODEC_FORMATS and header.mode in CODEC_MODES and "transparency" not in header.info
-    if not plain or codec() is None or _orientation(header) != 1 or (header.format == "PNG" and _bit_depth(data) != 8):
+    plain = (
+        header.format in CODEC_FORMATS
+        and header.mode in CODEC_MODES
+        and "transparency" not in header.info
+    )
+    if (
+        not plain
+        or codec() is None
+        or _orientation(header) != 1
+        or (header.format == "PNG" and _bit_depth(data) != 8)
+    ):
         return None
     try:
         image = codec()(_as_tensor(data))
@@ -130,7 +157,9 @@ def _decode_with_pil(image: Image.Image) -> Tensor:
 
 
 def _from_grey_numbers(values_HW: np.ndarray) -> Tensor:
-    """16-bit, 32-bit and float greyscale. PIL also uses 32-bit for 16-bit files, so integers are taken as 16-bit."""
+    """16-bit, 32-bit and float greyscale. PIL also uses 32-bit for 16-bit files, so integers are
+    taken as 16-bit.
+    """
     values = np.nan_to_num(values_HW.astype(np.float64))
     is_float = values_HW.dtype.kind == "f"
     scale = 255.0 if is_float and values.max(initial=0) <= 1 else 1.0 if is_float else 1 / 257
@@ -174,7 +203,9 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    return "no known image format" if isinstance(error, Image.UnidentifiedImageError) else text[:160]
+    return (
+        "no known image format" if isinstance(error, Image.UnidentifiedImageError) else text[:160]
+    )
 
 
 def _way_out(data: bytes | memoryview) -> str:

@@ -1,5 +1,5 @@
-"""A whole bank on the device: a fine-grained set at 224 px is one or two GiB, so a GPU holds it and a batch is a
-gather, without decoding, copying or workers.
+"""A whole bank on the device: a fine-grained set at 224 px is one or two GiB, so a GPU holds it
+and a batch is a gather, without decoding, copying or workers.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,8 @@ class OnDevice(Enum):
 
 
 def place_bank(bank: ImageBank, device: torch.device, where: OnDevice) -> "Bank":
-    """The bank that training reads: a `DeviceBank` where that is asked for, or on a GPU with room, else the bank.
+    """The bank that training reads: a `DeviceBank` where that is asked for, or on a GPU with room,
+    else the bank.
 
     Raises:
         DataError: always, and it does not fit.
@@ -48,10 +49,18 @@ class DeviceBank:
     """
 
     def __init__(
-        self, bank: ImageBank, device: torch.device | str, progress: Callable[[int], None] | None = None
+        self,
+        bank: ImageBank,
+        device: torch.device | str,
+        progress: Callable[[int], None] | None = None,
     ) -> None:
         self.bank, self.device = bank, torch.device(device)
-        self.dataset, self.size, self.labels, self.paths = bank.dataset, bank.size, bank.labels, bank.paths
+        self.dataset, self.size, self.labels, self.paths = (
+            bank.dataset,
+            bank.size,
+            bank.labels,
+            bank.paths,
+        )
         needed = len(bank) * 3 * bank.size**2
         if self.device.type == "cuda":
             free = torch.cuda.mem_get_info(self.device)[0]
@@ -60,7 +69,9 @@ class DeviceBank:
                     f"{len(bank)} images of {bank.size} px need {needed / 2**30:.1f} GiB on {self.device}, of which "
                     f"{free / 2**30:.1f} are free; keep them in host memory, or lower data.size"
                 )
-        self._images = torch.empty(len(bank), 3, bank.size, bank.size, dtype=torch.uint8, device=self.device)
+        self._images = torch.empty(
+            len(bank), 3, bank.size, bank.size, dtype=torch.uint8, device=self.device
+        )
         for start in range(0, len(bank), CHUNK):
             chunk = np.arange(start, min(start + CHUNK, len(bank)))
             self._images[start : start + len(chunk)] = bank.images(chunk).to(self.device)

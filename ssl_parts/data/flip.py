@@ -13,7 +13,9 @@ OPPOSITE = {"left": "right", "right": "left", "l": "r", "r": "l"}
 
 
 def left_right_pairs(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Positions of names that differ in one word, left and right or l and r: "left wing" and "right wing"."""
+    """Positions of names that differ in one word, left and right or l and r: "left wing" and
+    "right wing".
+    """
     place = {name.lower(): i for i, name in enumerate(names)}
     pairs = []
     for name, i in place.items():
@@ -35,7 +37,9 @@ def swap_ids(ids: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def flip_sample(
-    sample: Sample, part_pairs: Sequence[tuple[int, int]] = (), keypoint_pairs: Sequence[tuple[int, int]] = ()
+    sample: Sample,
+    part_pairs: Sequence[tuple[int, int]] = (),
+    keypoint_pairs: Sequence[tuple[int, int]] = (),
 ) -> Sample:
     """The mirrored sample.
 
@@ -49,10 +53,16 @@ def flip_sample(
         box = (width - box[2], box[1], width - box[0], box[3])
     if mask is not None:
         mask = mask.flip(-1)
-        mask = swap_ids(mask, part_pairs) if mask.ndim == 2 else mask[_order(len(mask), part_pairs, first=1)]
+        mask = (
+            swap_ids(mask, part_pairs)
+            if mask.ndim == 2
+            else mask[_order(len(mask), part_pairs, first=1)]
+        )
     if points is not None:
         mirrored = torch.stack([width - points[:, 0], points[:, 1], points[:, 2]], 1)
-        points = torch.where(points[:, 2:] > 0, mirrored, points)[_order(len(points), keypoint_pairs, first=0)]
+        points = torch.where(points[:, 2:] > 0, mirrored, points)[
+            _order(len(points), keypoint_pairs, first=0)
+        ]
     return replace(sample, image=sample.image.flip(-1), box=box, part_mask=mask, keypoints=points)
 
 

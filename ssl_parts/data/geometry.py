@@ -1,6 +1,8 @@
-"""The square that an image is seen in. One `Square` moves the image, its box, mask and keypoints, so they stay aligned.
+"""The square that an image is seen in. One `Square` moves the image, its box, mask and keypoints,
+so they stay aligned.
 
-Legend: H, W source pixels; S side of the square. Coordinates have (0, 0) at the outer corner of the first pixel.
+Legend: H, W source pixels; S side of the square. Coordinates have (0, 0) at the outer corner of
+the first pixel.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +21,8 @@ CROP_SHARE = 0.875  # METHODS §1.6
 
 class Fit(Enum):
     crop = "crop"  # centre square of 0.875 * min(W, H): the published protocol on CUB
-    squash = "squash"  # the whole image, its aspect ratio given up: the published protocol on Aircraft and Cars
+    # the whole image, its aspect ratio given up: the published protocol on Aircraft and Cars
+    squash = "squash"
     square = "square"  # centre square of min(W, H)
     pad = "pad"  # the whole image, letterboxed with its mean colour
 
@@ -29,13 +32,17 @@ class Fit(Enum):
         if isinstance(value, cls):
             return value
         if value not in cls.__members__:
-            raise ConfigError(f"data.fit={value!r} is unknown; choose one of {', '.join(cls.__members__)}")
+            raise ConfigError(
+                f"data.fit={value!r} is unknown; choose one of {', '.join(cls.__members__)}"
+            )
         return cls[str(value)]
 
 
 @dataclass(frozen=True)
 class Square:
-    """A window of the source (x0, y0, width, height) shown in a place (left, top, columns, rows) of a size² square."""
+    """A window of the source (x0, y0, width, height) shown in a place (left, top, columns, rows)
+    of a size² square.
+    """
 
     size: int
     x0: int
@@ -54,25 +61,32 @@ class Square:
         if fit is Fit.squash:
             return Square(size, 0, 0, width, height, 0, 0, size, size)
         if fit is Fit.pad:
-            columns, rows = (max(1, round(size * side / max(width, height))) for side in (width, height))
-            return Square(size, 0, 0, width, height, (size - columns) // 2, (size - rows) // 2, columns, rows)
+            columns, rows = (
+                max(1, round(size * side / max(width, height))) for side in (width, height)
+            )
+            return Square(
+                size, 0, 0, width, height, (size - columns) // 2, (size - rows) // 2, columns, rows
+            )
         side = max(1, round((CROP_SHARE if fit is Fit.crop else 1.0) * min(width, height)))
         return Square(size, (width - side) // 2, (height - side) // 2, side, side, 0, 0, size, size)
 
     def points(self, points_N2: Tensor) -> Tensor:
         """x, y of the source to x, y of the square; points outside stay outside."""
         scale = points_N2.new_tensor([self.columns / self.width, self.rows / self.height])
-        return (points_N2 - points_N2.new_tensor([self.x0, self.y0])) * scale + points_N2.new_tensor(
-            [self.left, self.top]
-        )
+        return (
+            points_N2 - points_N2.new_tensor([self.x0, self.y0])
+        ) * scale + points_N2.new_tensor([self.left, self.top])
 
     def image(self, image_CHW: Tensor) -> Tensor:
         """Antialiased bilinear resize; uint8 (3, S, S)."""
         window = image_CHW[:, self.y0 : self.y0 + self.height, self.x0 : self.x0 + self.width]
         if (self.rows, self.columns) != window.shape[1:]:
-            channels_last = window[None].contiguous(memory_format=torch.channels_last)  # the fast path for uint8
+            # the fast path for uint8
+            channels_last = window[None].contiguous(memory_format=torch.channels_last)
             shape = (self.rows, self.columns)
-            window = F.interpolate(channels_last, shape, mode="bilinear", antialias=True, align_corners=False)[0]
+            window = F.interpolate(
+                channels_last, shape, mode="bilinear", antialias=True, align_corners=False
+            )[0]
         if (self.rows, self.columns) == (self.size, self.size):
             return window.contiguous()
         mean_C = image_CHW.float().mean((1, 2)).round().to(torch.uint8)
@@ -81,7 +95,9 @@ class Square:
         return square
 
     def mask(self, mask_HW: Tensor) -> Tensor:
-        """The nearest source pixel of each pixel's centre; zero in a letterbox. Takes (H, W) and (P, H, W)."""
+        """The nearest source pixel of each pixel's centre; zero in a letterbox. Takes (H, W) and
+        (P, H, W).
+        """
         y = self.y0 + _nearest(self.rows, self.height)
         x = self.x0 + _nearest(self.columns, self.width)
         square = mask_HW.new_zeros(*mask_HW.shape[:-2], self.size, self.size)
@@ -89,7 +105,9 @@ class Square:
         square[..., self.top : self.top + self.rows, self.left : self.left + self.columns] = seen
         return square
 
-    def box(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float] | None:
+    def box(
+        self, box: tuple[float, float, float, float]
+    ) -> tuple[float, float, float, float] | None:
         """The part of a box that is seen; None where nothing of it is."""
         corners = self.points(torch.tensor(box, dtype=torch.float64).reshape(2, 2))
         low, high = self._frame(corners)

@@ -1,4 +1,5 @@
-"""Batches of a training step, read ahead in background threads. The batch of step t depends on (seed, t) alone.
+"""Batches of a training step, read ahead in background threads. The batch of step t depends on
+(seed, t) alone.
 
 Threads suffice: a cached bank copies memory, and decoding and resizing release Python's lock.
 """
@@ -29,8 +30,8 @@ class ImageSource(Protocol):
 class BatchStream(Iterator[tuple[int, Tensor, Tensor]]):
     """Endless (step, indices, images): int, long (b,), uint8 (b, 3, S, S), from `start_step` on.
 
-    b is this rank's share of the global batch. `waited` is the time in seconds that the consumer has waited so far.
-    Use it in a `with`, or call `close`.
+    b is this rank's share of the global batch. `waited` is the time in seconds that the consumer
+    has waited so far. Use it in a `with`, or call `close`.
 
     Args:
         bank: the images.
@@ -40,7 +41,8 @@ class BatchStream(Iterator[tuple[int, Tensor, Tensor]]):
         workers: threads; they change nothing but speed.
         prefetch: batches that are read ahead.
         pin: put batches in page-locked memory, for copies to a GPU that do not wait.
-        indices_of: another order: a pure function step -> global batch of positions, such as a `ClassBalanced`.
+        indices_of: another order: a pure function step -> global batch of positions, such as a
+            `ClassBalanced`.
 
     Raises:
         ConfigError: batch larger than the bank, or not divisible by the ranks; no worker.
@@ -61,7 +63,9 @@ class BatchStream(Iterator[tuple[int, Tensor, Tensor]]):
         indices_of: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         if workers < 1 or prefetch < 1:
-            raise ConfigError(f"a stream needs at least one worker and one batch ahead, not {workers} and {prefetch}")
+            raise ConfigError(
+                f"a stream needs at least one worker and one batch ahead, not {workers} and {prefetch}"
+            )
         self.bank, self.waited = bank, 0.0
         self._share, self._pin = rank_slice(batch, rank, world_size), pin
         self._indices_of = indices_of or (lambda step: batch_indices(step, batch, len(bank), seed))
@@ -96,7 +100,9 @@ class BatchStream(Iterator[tuple[int, Tensor, Tensor]]):
         return step, torch.from_numpy(indices), images.pin_memory() if self._pin else images
 
     def read_now(self) -> tuple[int, Tensor, Tensor]:
-        """The next batch that nobody has begun to read, read by the caller: what loading costs without threads."""
+        """The next batch that nobody has begun to read, read by the caller: what loading costs
+        without threads.
+        """
         self._next_step += 1
         return self._read(self._next_step - 1)
 

@@ -1,7 +1,9 @@
-"""Which images a step reads: pure functions of (seed, step). Nothing is stored, so nothing can be resumed wrongly.
+"""Which images a step reads: pure functions of (seed, step). Nothing is stored, so nothing can be
+resumed wrongly.
 
-A pass over the data is one permutation cut into whole batches; what is left over at its end waits for the next pass,
-which has another permutation. Ranks take slices of the global batch, so a batch is the same on any number of ranks.
+A pass over the data is one permutation cut into whole batches; what is left over at its end waits
+for the next pass, which has another permutation. Ranks take slices of the global batch, so a batch
+is the same on any number of ranks.
 """
 
 from functools import lru_cache
@@ -35,7 +37,8 @@ def steps_per_epoch(batch: int, n: int) -> int:
 
 
 def batch_indices(step: int, batch: int, n: int, seed: int) -> np.ndarray:
-    """The global batch (batch,) int64 of step 0, 1, 2, ...: no image twice in a step, none twice in a pass.
+    """The global batch (batch,) int64 of step 0, 1, 2, ...: no image twice in a step, none twice
+    in a pass.
 
     Raises:
         ConfigError: batch larger than n.
@@ -45,7 +48,8 @@ def batch_indices(step: int, batch: int, n: int, seed: int) -> np.ndarray:
 
 
 def rank_slice(batch: int, rank: int, world_size: int) -> slice:
-    """The share of a global batch that process `rank` of `world_size` works on; shares are equal, disjoint, in order.
+    """The share of a global batch that process `rank` of `world_size` works on; shares are equal,
+    disjoint, in order.
 
     Raises:
         ConfigError: a batch that does not divide by the number of processes.

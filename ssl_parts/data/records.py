@@ -1,7 +1,9 @@
-"""What every data set hands out: one `Sample` an image, and the `PartsDataset` surface that the rest of the code reads.
+"""What every data set hands out: one `Sample` an image, and the `PartsDataset` surface that the
+rest of the code reads.
 
-Coordinates are pixels of the image at hand, x to the right and y down, with (0, 0) at the outer corner of the first
-pixel: the centre of pixel (row r, column c) is (c + 0.5, r + 0.5); a box over the whole image is (0, 0, W, H).
+Coordinates are pixels of the image at hand, x to the right and y down, with (0, 0) at the outer
+corner of the first pixel: the centre of pixel (row r, column c) is (c + 0.5, r + 0.5); a box over
+the whole image is (0, 0, W, H).
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,8 @@ class Sample:
     label: int | None  # class index; None where the set has none
     path: str  # stable identifier, for messages
     box: tuple[float, float, float, float] | None = None  # x0, y0, x1, y1 in pixels
-    part_mask: Tensor | None = None  # uint8 (H, W): 0 background, 1..P parts; or uint8 (P, H, W) of 0/1 (multi-label)
+    # uint8 (H, W): 0 background, 1..P parts; or uint8 (P, H, W) of 0/1 (multi-label)
+    part_mask: Tensor | None = None
     keypoints: Tensor | None = None  # float32 (P, 3): x, y in pixels, visibility 0 or 1
 
 

@@ -1,4 +1,6 @@
-"""Encoders: timm networks behind one dense interface, weights in from files, a name for exact weights."""
+"""Encoders: timm networks behind one dense interface, weights in from files, a name for exact
+weights.
+"""
 
 from ssl_parts.encoders.build import EncoderConfig, build_encoder, open_encoder
 from ssl_parts.encoders.encoder import Encoder, Features

@@ -1,7 +1,8 @@
 """Build an encoder from a timm name, and the configuration that names one.
 
-Whatever is asked for (width, small images, an early last stage) is expressed in arguments of timm's own constructors,
-so that an export opens with `timm.create_model("local-dir:DIR", pretrained=True)` where this project is not installed.
+Whatever is asked for (width, small images, an early last stage) is expressed in arguments of
+timm's own constructors, so that an export opens with `timm.create_model("local-dir:DIR",
+pretrained=True)` where this project is not installed.
 """
 
 import difflib
@@ -31,15 +32,20 @@ class EncoderConfig:
     """Which network, from which weights. The files in configs/encoder/ are instances of this."""
 
     name: str = "resnet18"  # a timm model name, with or without timm's weight tag
-    weights: str | None = None  # None: random; "pretrained": timm's own (downloads); otherwise a file or folder
-    mean: list[float] | None = None  # input mean, RGB in [0, 1]; None: the weights' own, or timm's for this name
+    # None: random; "pretrained": timm's own (downloads); otherwise a file or folder
+    weights: str | None = None
+    # input mean, RGB in [0, 1]; None: the weights' own, or timm's for this name
+    mean: list[float] | None = None
     std: list[float] | None = None  # input standard deviation, likewise
-    output_stride: int | None = None  # 8, 16 or 32: dilate instead of striding (ResNet, ConvNeXt, MobileNet)
+    # 8, 16 or 32: dilate instead of striding (ResNet, ConvNeXt, MobileNet)
+    output_stride: int | None = None
     small: bool = False  # ResNets: deep 3x3 stem and total stride 8, for images of 48 to 96 px
     width: float = 1.0  # ResNets: channels of every stage times this
-    last_stage: str | None = None  # ResNets ("layer3") and ViTs ("block8"): cut the network behind this stage
+    # ResNets ("layer3") and ViTs ("block8"): cut the network behind this stage
+    last_stage: str | None = None
     allow_partial: bool = False  # accept weights that do not cover the whole encoder
-    timm_kwargs: dict[str, Any] = field(default_factory=dict)  # passed to timm's constructor, e.g. pad_type: same
+    # passed to timm's constructor, e.g. pad_type: same
+    timm_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """ConfigError for the first value that cannot work; nothing is built."""
@@ -50,7 +56,9 @@ class EncoderConfig:
         if not 0 < self.width <= 8:
             raise ConfigError(f"encoder.width={self.width} is not between 0 and 8")
         if self.weights not in (None, PRETRAINED) and not Path(self.weights).exists():
-            raise WeightsError(f"encoder.weights={self.weights} does not exist; give a file, a folder or 'pretrained'")
+            raise WeightsError(
+                f"encoder.weights={self.weights} does not exist; give a file, a folder or 'pretrained'"
+            )
 
     def build(self) -> Encoder:
         """The encoder; raises what `build_encoder` raises."""
@@ -85,19 +93,25 @@ def build_encoder(
     """A timm network behind the dense interface of `Encoder`.
 
     Args:
-        name: a timm model name ("resnet50", "vit_small_patch8_224", "vit_small_patch14_dinov2", ...).
-        weights: None for random weights (draw them under `torch.manual_seed`), "pretrained" for timm's own, or a path.
-        mean, std: input statistics for RGB in [0, 1]. Default: those stored with the weights, else timm's for the name.
+        name: a timm model name ("resnet50", "vit_small_patch8_224", "vit_small_patch14_dinov2",
+            ...).
+        weights: None for random weights (draw them under `torch.manual_seed`), "pretrained" for
+            timm's own, or a path.
+        mean, std: input statistics for RGB in [0, 1]. Default: those stored with the weights, else
+            timm's for the name.
         output_stride: 8, 16 or 32; dilated convolutions instead of strides.
-        small: ResNets for 48 to 96 px: a stem of three 3x3 convolutions and output_stride 8 unless given.
+        small: ResNets for 48 to 96 px: a stem of three 3x3 convolutions and output_stride 8 unless
+            given.
         width: ResNets: factor on the channels of every stage (and of the stem where `small`).
         last_stage: ResNets and ViTs: leave out everything behind this stage.
-        allow_partial: accept weights that cover only a part of the encoder; what is missing stays random.
+        allow_partial: accept weights that cover only a part of the encoder; what is missing stays
+            random.
         timm_kwargs: further arguments of timm's constructor.
 
     Raises:
         ConfigError: an unknown name or an option that this network does not have.
-        WeightsError: weights that cannot be read, belong to another architecture or cover only a part.
+        WeightsError: weights that cannot be read, belong to another architecture or cover only a
+            part.
     """
     check_name(name)
     _check_normalisation(mean, std)
@@ -121,18 +135,22 @@ def build_encoder(
 
 
 def open_encoder(source: str | Path, which: str = "best") -> Encoder:
-    """The encoder kept in a run directory, a round, a checkpoint or an export: its architecture and its weights.
+    """The encoder kept in a run directory, a round, a checkpoint or an export: its architecture
+    and its weights.
 
     Args:
         source: a folder, or a file inside a run.
         which: "best", "student" or "teacher"; see `locate`.
 
     Raises:
-        WeightsError: nothing there, weights that do not fit, or a bare file that does not say its architecture.
+        WeightsError: nothing there, weights that do not fit, or a bare file that does not say its
+            architecture.
     """
     found = locate(Path(source), which)
     if found.architecture is not None:
-        return build_encoder(found.architecture, found.weights, mean=found.mean, std=found.std, **found.model_args)
+        return build_encoder(
+            found.architecture, found.weights, mean=found.mean, std=found.std, **found.model_args
+        )
     if found.settings is None:
         raise WeightsError(
             f"{source} does not say which network it belongs to; use build_encoder(NAME, {str(source)!r}), "
@@ -157,51 +175,70 @@ def check_name(name: str) -> None:
 # ---------------------------------------------------------------- arguments of timm's constructors
 
 
-def _architecture_args(name: str, args: dict, *, small: bool, width: float, last_stage: str | None) -> dict:
+def _architecture_args(
+    name: str, args: dict, *, small: bool, width: float, last_stage: str | None
+) -> dict:
     skeleton = _skeleton(name, args)
     if isinstance(skeleton, ResNet):
         return _resnet_args(name, skeleton, args, small=small, width=width, last_stage=last_stage)
     for option, given in (("small", small), ("width", width != 1.0)):
         if given:
-            raise ConfigError(f"encoder.{option} is for ResNets of timm's class ResNet; {name} is not one")
+            raise ConfigError(
+                f"encoder.{option} is for ResNets of timm's class ResNet; {name} is not one"
+            )
     if is_vit(skeleton):
         return _vit_args(name, skeleton, args, last_stage)
     if last_stage is not None:
-        raise ConfigError(f"encoder.last_stage={last_stage} is for ResNets and ViTs; timm cannot cut {name} short")
+        raise ConfigError(
+            f"encoder.last_stage={last_stage} is for ResNets and ViTs; timm cannot cut {name} short"
+        )
     if isinstance(skeleton, VGG):
-        args.setdefault("mlp_ratio", 1 / 4096)  # timm keeps VGG's 400 MB classifier even with no classes: make it tiny
+        # timm keeps VGG's 400 MB classifier even with no classes: make it tiny
+        args.setdefault("mlp_ratio", 1 / 4096)
     return args
 
 
-def _resnet_args(name: str, skeleton: ResNet, args: dict, *, small: bool, width: float, last_stage: str | None) -> dict:
+def _resnet_args(
+    name: str, skeleton: ResNet, args: dict, *, small: bool, width: float, last_stage: str | None
+) -> dict:
     layers = [len(getattr(skeleton, layer)) for layer in RESNET_LAYERS]
     expansion = type(skeleton.layer1[0]).expansion
     channels = [round(info["num_chs"] // expansion * width) for info in skeleton.feature_info[1:]]
     if last_stage is not None:
         kept = RESNET_LAYERS.index(last_stage) + 1 if last_stage in resnet_layers(skeleton) else 0
         if not kept:
-            raise ConfigError(f"encoder.last_stage={last_stage!r} is not one of {name}'s: {', '.join(RESNET_LAYERS)}")
-        # timm insists on four stages: empty ones of unchanged width are identities without parameters.
+            raise ConfigError(
+                f"encoder.last_stage={last_stage!r} is not one of {name}'s: {', '.join(RESNET_LAYERS)}"
+            )
+        # timm insists on four stages: empty ones of unchanged width are identities without
+        # parameters.
         layers[kept:] = [0] * (4 - kept)
         channels[kept:] = [channels[kept - 1]] * (4 - kept)
     if last_stage is not None or width != 1.0:
         args |= {"layers": layers, "channels": channels}
     if small:
-        # timm cannot leave the max-pool out, so the small variant spends its detail in a deep stem and does not
-        # stride again behind layer2: 16 x 16 and 8 x 8 maps at 64 px.
-        args = {"stem_type": "deep", "stem_width": max(8, round(32 * width)), "output_stride": 8} | args
+        # timm cannot leave the max-pool out, so the small variant spends its detail in a deep stem
+        # and does not stride again behind layer2: 16 x 16 and 8 x 8 maps at 64 px.
+        args = {
+            "stem_type": "deep",
+            "stem_width": max(8, round(32 * width)),
+            "output_stride": 8,
+        } | args
     return args
 
 
 def _vit_args(name: str, skeleton: nn.Module, args: dict, last_stage: str | None) -> dict:
     args = {"dynamic_img_size": True} | args
     if skeleton.cls_token is not None and not isinstance(skeleton.norm, nn.Identity):
-        args = {"global_pool": "token"} | args  # so that timm's own forward returns our pooled vector
+        # so that timm's own forward returns our pooled vector
+        args = {"global_pool": "token"} | args
     if last_stage is None:
         return args
     names = [f"block{i}" for i in range(len(skeleton.blocks))]
     if last_stage not in names:
-        raise ConfigError(f"encoder.last_stage={last_stage!r} is not one of {name}'s: {names[0]} to {names[-1]}")
+        raise ConfigError(
+            f"encoder.last_stage={last_stage!r} is not one of {name}'s: {names[0]} to {names[-1]}"
+        )
     return args | {"depth": names.index(last_stage) + 1}
 
 
@@ -216,7 +253,9 @@ def _create(name: str, args: dict, pretrained: bool = False) -> nn.Module:
         return timm.create_model(name, pretrained=pretrained, num_classes=0, **args)
     except (TypeError, AssertionError, KeyError, ValueError) as error:
         shown = ", ".join(f"{key}={value}" for key, value in args.items()) or "no arguments"
-        raise ConfigError(f"timm cannot build {name} with {shown}: {error or type(error).__name__}") from error
+        raise ConfigError(
+            f"timm cannot build {name} with {shown}: {error or type(error).__name__}"
+        ) from error
     except (RuntimeError, OSError) as error:
         raise WeightsError(
             f"timm's own weights for {name} could not be had: {error}; give encoder.weights=PATH"
@@ -225,9 +264,13 @@ def _create(name: str, args: dict, pretrained: bool = False) -> nn.Module:
 
 def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
     if (mean is None) != (std is None):
-        raise ConfigError(f"encoder.mean={mean} and encoder.std={std} go together: give both or neither")
+        raise ConfigError(
+            f"encoder.mean={mean} and encoder.std={std} go together: give both or neither"
+        )
     if mean is not None and (len(mean) != 3 or len(std) != 3 or min(std) <= 0):
-        raise ConfigError(f"encoder.mean={mean}, encoder.std={std}: three numbers each are needed, std above 0")
+        raise ConfigError(
+            f"encoder.mean={mean}, encoder.std={std}: three numbers each are needed, std above 0"
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """One dense interface over timm's networks.
 
-Shape legend: B images, 3 colours, H x W pixels, D channels, h x w cells of a map, T tokens, N patches.
+Shape legend: B images, 3 colours, H x W pixels, D channels, h x w cells of a map, T tokens, N
+patches.
 """
 
 from collections.abc import Sequence
@@ -22,9 +23,11 @@ class Features:
     """What an encoder says about a batch.
 
     maps: one (B, D, h, w) map for each stage asked for, named as in `Encoder.stages`.
-    pooled: (B, D) one vector an image: the average of the last map (ConvNeXt: normalised), a ViT's final [CLS] token,
-        or the mean of its patches where it has none. Equal to `timm.create_model(...)(x)` except for VGG, MobileNetV3.
-    tokens: (B, T, D) for ViTs, T = [CLS] + registers + N patches after the final norm; None for convolutional networks.
+    pooled: (B, D) one vector an image: the average of the last map (ConvNeXt: normalised), a ViT's
+        final [CLS] token, or the mean of its patches where it has none. Equal to
+        `timm.create_model(...)(x)` except for VGG, MobileNetV3.
+    tokens: (B, T, D) for ViTs, T = [CLS] + registers + N patches after the final norm; None for
+    convolutional networks.
     """
 
     maps: dict[str, Tensor]
@@ -35,14 +38,15 @@ class Features:
 class Encoder(nn.Module):
     """A timm network that takes RGB in [0, 1] and returns dense maps by stage.
 
-    The encoder normalises its input itself, so that nobody else ever does: `mean` and `std` are buffers that travel
-    with checkpoints and exports. Build one with `build_encoder`.
+    The encoder normalises its input itself, so that nobody else ever does: `mean` and `std` are
+    buffers that travel with checkpoints and exports. Build one with `build_encoder`.
 
     Attributes:
         name: timm's name of the network.
-        stages: names of the maps, coarse last. ResNets: "stem" (after the max-pool), "layer1".. "layer4". Other
-            convolutional networks: "stage1".. by stride, and "head" where a convolution follows the last stage
-            (MobileNet, EfficientNet). ViTs: "block0"..; the last one after the final norm.
+        stages: names of the maps, coarse last. ResNets: "stem" (after the max-pool), "layer1"..
+            "layer4". Other convolutional networks: "stage1".. by stride, and "head" where a
+            convolution follows the last stage (MobileNet, EfficientNet). ViTs: "block0"..; the
+            last one after the final norm.
         dims, strides: channels of each map, and input pixels a cell.
         last_stage: the map that is returned when no stage is asked for.
         feature_dim: channels of `Features.pooled`.
@@ -51,7 +55,12 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, name: str, model: nn.Module, mean: Sequence[float], std: Sequence[float], model_args: dict
+        self,
+        name: str,
+        model: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        model_args: dict,
     ) -> None:
         super().__init__()
         layout: Layout = layout_of(model)
@@ -76,8 +85,8 @@ class Encoder(nn.Module):
             stages: which maps to return; None means the last stage only.
 
         Raises:
-            ConfigError: a stage this encoder does not have, an input that is not float (B, 3, H, W), or a size that a
-                ViT's patches do not divide.
+            ConfigError: a stage this encoder does not have, an input that is not float (B, 3, H,
+                W), or a size that a ViT's patches do not divide.
         """
         self._check_input(images_BCHW)
         wanted = (self.last_stage,) if stages is None else self.check_stages(stages)
@@ -92,7 +101,9 @@ class Encoder(nn.Module):
         """The stages as a tuple; ConfigError names the first that this encoder does not have."""
         for stage in stages:
             if stage not in self.dims:
-                raise ConfigError(f"stage {stage!r} is not one of {self.name}'s: {', '.join(self.stages)}")
+                raise ConfigError(
+                    f"stage {stage!r} is not one of {self.name}'s: {', '.join(self.stages)}"
+                )
         return tuple(stages)
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -105,7 +116,11 @@ class Encoder(nn.Module):
         self.model.set_grad_checkpointing(enable)
 
     def _check_input(self, images_BCHW: Tensor) -> None:
-        if images_BCHW.ndim != 4 or images_BCHW.shape[1] != 3 or not images_BCHW.is_floating_point():
+        if (
+            images_BCHW.ndim != 4
+            or images_BCHW.shape[1] != 3
+            or not images_BCHW.is_floating_point()
+        ):
             raise ConfigError(
                 f"{self.name} takes float RGB in [0, 1] of shape (B, 3, H, W), but was given "
                 f"{images_BCHW.dtype} of shape {tuple(images_BCHW.shape)}; divide uint8 images by 255 first"

@@ -1,4 +1,5 @@
-"""What the encoder needs to know about each family of timm networks: its stages, and how to read the maps.
+"""What the encoder needs to know about each family of timm networks: its stages, and how to read
+the maps.
 
 Shape legend: B images, D channels, h x w cells of a map, T tokens, N patches.
 """
@@ -24,7 +25,9 @@ RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 @dataclass(frozen=True)
 class Layout:
-    """Names, channels and strides of a network's maps, and the function that computes the ones asked for."""
+    """Names, channels and strides of a network's maps, and the function that computes the ones
+    asked for.
+    """
 
     stages: tuple[str, ...]
     dims: dict[str, int]
@@ -48,7 +51,9 @@ def layout_of(model: nn.Module) -> Layout:
 
 
 def is_vit(model: nn.Module) -> bool:
-    """Whether the network is a plain ViT (timm keeps DINOv3 and other rotary ones in its class Eva)."""
+    """Whether the network is a plain ViT (timm keeps DINOv3 and other rotary ones in its class
+    Eva).
+    """
     return isinstance(model, (VisionTransformer, Eva))
 
 
@@ -56,7 +61,9 @@ def is_vit(model: nn.Module) -> bool:
 
 
 def resnet_layers(model: ResNet) -> tuple[str, ...]:
-    """The residual stages that are there: a network cut short keeps the later ones as empty, identical stages."""
+    """The residual stages that are there: a network cut short keeps the later ones as empty,
+    identical stages.
+    """
     return tuple(name for name in RESNET_LAYERS if len(getattr(model, name, ())))
 
 
@@ -107,8 +114,8 @@ def _extract_vit(model: nn.Module, x: Tensor, stages: Sequence[str]) -> Extracte
 
 
 def _has_head_conv(model: nn.Module) -> bool:
-    # EfficientNet and MobileNetV1/V2 widen the last map with a 1x1 convolution that belongs to their features;
-    # MobileNetV3 does it after pooling, so there the last stage is the last map.
+    # EfficientNet and MobileNetV1/V2 widen the last map with a 1x1 convolution that belongs to
+    # their features; MobileNetV3 does it after pooling, so there the last stage is the last map.
     return isinstance(model, EfficientNet)
 
 
@@ -151,7 +158,9 @@ def head_prefixes(model: nn.Module) -> tuple[str, ...]:
 
 
 def freeze_heads(model: nn.Module) -> None:
-    """Parameters outside every feature take no gradient, or distributed training would wait for them in vain."""
+    """Parameters outside every feature take no gradient, or distributed training would wait for
+    them in vain.
+    """
     prefixes = head_prefixes(model)
     for name, parameter in model.named_parameters():
         if name.startswith(prefixes):

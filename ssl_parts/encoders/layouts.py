@@ -1,8 +1,9 @@
 """Names of other projects' checkpoints in terms of timm's.
 
-A layout translates one name of the file, its prefix already gone, into the encoder's name, or says None. Names that are
-equal to timm's (DINO, DINOv2, MoCo, SwAV, iBOT, VISSL's and mmselfsup's ResNets, solo-learn, torchvision's ResNets and
-VGGs) need no layout; what timm itself converts (DINOv3, ConvNeXt's original names) is left to timm.
+A layout translates one name of the file, its prefix already gone, into the encoder's name, or says
+None. Names that are equal to timm's (DINO, DINOv2, MoCo, SwAV, iBOT, VISSL's and mmselfsup's
+ResNets, solo-learn, torchvision's ResNets and VGGs) need no layout; what timm itself converts
+(DINOv3, ConvNeXt's original names) is left to timm.
 """
 
 import re
@@ -37,15 +38,19 @@ def layouts_for(model: nn.Module) -> list[NameLayout]:
     if isinstance(model, ConvNeXt):
         found.append(NameLayout("torchvision", _from_torchvision_convnext))
     if is_vit(model):
-        found += [NameLayout("torchvision", _from_torchvision_vit), NameLayout("mmselfsup", _from_mmselfsup_vit)]
+        found += [
+            NameLayout("torchvision", _from_torchvision_vit),
+            NameLayout("mmselfsup", _from_mmselfsup_vit),
+        ]
     return found
 
 
 def fitted(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The tensor in the encoder's order of axes, where only that differs.
 
-    TensorFlow and JAX keep kernels as (h, w, in, out) and per-channel vectors as (1, 1, 1, C); torchvision keeps
-    ConvNeXt's layer scale as (C, 1, 1). Kernels are never as large as channels, so the shapes tell which it is.
+    TensorFlow and JAX keep kernels as (h, w, in, out) and per-channel vectors as (1, 1, 1, C);
+    torchvision keeps ConvNeXt's layer scale as (C, 1, 1). Kernels are never as large as channels,
+    so the shapes tell which it is.
     """
     if tuple(tensor.shape) == tuple(shape):
         return tensor
@@ -68,7 +73,9 @@ _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer
 
 
 def _from_sequential(name: str) -> str | None:
-    """`nn.Sequential(*resnet.children())`: PARTICLE's releases, lightly's examples, DetCon's PyTorch ports."""
+    """`nn.Sequential(*resnet.children())`: PARTICLE's releases, lightly's examples, DetCon's
+    PyTorch ports.
+    """
     first, _, rest = name.partition(".")
     return f"{_CHILDREN[first]}.{rest}" if first in _CHILDREN and rest else None
 
@@ -121,7 +128,9 @@ def _torchvision_mobilenet(model: EfficientNet) -> Translate:
     table |= {f"{last}.0": "conv_head", f"{last}.1": "bn2"}
     for number, place in enumerate(places, start=1):
         inner = plain if number == 1 else expanding
-        table |= {f"features.{number}.{theirs}": f"{place}.{ours}" for theirs, ours in inner.items()}
+        table |= {
+            f"features.{number}.{theirs}": f"{place}.{ours}" for theirs, ours in inner.items()
+        }
 
     def native(name: str) -> str | None:
         owner, _, leaf = name.rpartition(".")
@@ -130,7 +139,12 @@ def _torchvision_mobilenet(model: EfficientNet) -> Translate:
     return native
 
 
-_CONVNEXT_BLOCK = {"block.0.": "conv_dw.", "block.2.": "norm.", "block.3.": "mlp.fc1.", "block.5.": "mlp.fc2."}
+_CONVNEXT_BLOCK = {
+    "block.0.": "conv_dw.",
+    "block.2.": "norm.",
+    "block.3.": "mlp.fc1.",
+    "block.5.": "mlp.fc2.",
+}
 
 
 def _from_torchvision_convnext(name: str) -> str | None:

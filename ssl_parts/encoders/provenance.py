@@ -7,9 +7,11 @@ from torch import nn
 
 
 def encoder_hash(encoder: nn.Module) -> str:
-    """16 hex digits of the SHA-256 over names, types, shapes and bytes of all parameters and buffers.
+    """16 hex digits of the SHA-256 over names, types, shapes and bytes of all parameters and
+    buffers.
 
-    Equal weights give equal hashes on every device; any changed bit, and any other mean or std, gives another one.
+    Equal weights give equal hashes on every device; any changed bit, and any other mean or std,
+    gives another one.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(encoder.state_dict().items()):

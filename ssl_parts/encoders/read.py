@@ -18,30 +18,52 @@ from safetensors.torch import load_file
 
 from ssl_parts.errors import WeightsError
 
-# Inert classes that published checkpoints carry beside their tensors: DINO and iBOT keep their argparse.Namespace,
-# solo-learn an OmegaConf node, VISSL and mmselfsup numpy's numbers. Building them runs nothing of the file's choosing.
+# Inert classes that published checkpoints carry beside their tensors: DINO and iBOT keep their
+# argparse.Namespace, solo-learn an OmegaConf node, VISSL and mmselfsup numpy's numbers. Building
+# them runs nothing of the file's choosing.
 _scalar = np.float64(0).__reduce__()[0]
 INERT: list[Any] = [
-    *(argparse.Namespace, collections.defaultdict, collections.Counter, set, dict, list, int, Any, PosixPath),
+    *(
+        argparse.Namespace,
+        collections.defaultdict,
+        collections.Counter,
+        set,
+        dict,
+        list,
+        int,
+        Any,
+        PosixPath,
+    ),
     *(np.dtype, np.ndarray, _scalar, (_scalar, "numpy.core.multiarray.scalar")),
-    *(type(np.dtype(kind)) for kind in ("float64", "float32", "float16", "int64", "int32", "uint8", "bool")),
+    *(
+        type(np.dtype(kind))
+        for kind in ("float64", "float32", "float16", "int64", "int32", "uint8", "bool")
+    ),
     *(DictConfig, ListConfig, ContainerMetadata, Metadata, AnyNode),
 ]
 
-# What a pickled dictionary of numpy arrays is made of (DeepMind's .npy), under numpy 1's and numpy 2's names.
+# What a pickled dictionary of numpy arrays is made of (DeepMind's .npy), under numpy 1's and numpy
+# 2's names.
 NUMPY_PARTS = {
     (module, name)
     for home in ("numpy.core", "numpy._core")
     for module, name in [(f"{home}.multiarray", "_reconstruct"), (f"{home}.multiarray", "scalar")]
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("collections", "OrderedDict"), ("numpy._core.numeric", "_frombuffer")}
+} | {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("collections", "OrderedDict"),
+    ("numpy._core.numeric", "_frombuffer"),
+}
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The (nested) dictionary of tensors in a .pth, .pt, .safetensors, .npz or .npy file, on the CPU.
+    """The (nested) dictionary of tensors in a .pth, .pt, .safetensors, .npz or .npy file, on the
+    CPU.
 
     Raises:
-        WeightsError: no such file, an unreadable or truncated one, or one that only code could rebuild. Pickles are
-            read by `torch.load(weights_only=True)`, which builds tensors and containers and calls nothing else.
+        WeightsError: no such file, an unreadable or truncated one, or one that only code could
+            rebuild. Pickles are read by `torch.load(weights_only=True)`, which builds tensors and
+            containers and calls nothing else.
     """
     if not path.is_file():
         raise WeightsError(f"encoder.weights={path} is not a file")
@@ -67,7 +89,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
+        raise WeightsError(
+            f"{path} is not a whole safetensors file ({error}); copy or download it again"
+        ) from error
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
@@ -92,15 +116,31 @@ def _read_npy(path: Path) -> Any:
     try:
         with open(path, "rb") as file:
             version = np.lib.format.read_magic(file)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            header = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
             if not header(file)[2].hasobject:
                 raise WeightsError(f"{path} is a bare array, not a dictionary of tensors")
             content = _NumpyUnpickler(file).load()
     except pickle.UnpicklingError as error:
         raise WeightsError(_refusal(path, str(error))) from error
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-        raise WeightsError(f"{path} cannot be read as an .npy: {error}; copy or download it again") from error
-    return _tensors(content.item() if isinstance(content, np.ndarray) and content.shape == () else content)
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        KeyError,
+    ) as error:
+        raise WeightsError(
+            f"{path} cannot be read as an .npy: {error}; copy or download it again"
+        ) from error
+    return _tensors(
+        content.item() if isinstance(content, np.ndarray) and content.shape == () else content
+    )
 
 
 def _tensors(content: Any) -> Any:
@@ -117,7 +157,8 @@ def _read_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refusal(path, str(error))) from error
-    except Exception as error:  # torch raises nearly any class on broken bytes; each means the same to the user
+    # torch raises nearly any class on broken bytes; each means the same to the user
+    except Exception as error:
         raise WeightsError(
             f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}: {_first_line(error)}); "
             "it is truncated or another kind of file: copy or download it again"
@@ -125,7 +166,9 @@ def _read_torch(path: Path) -> Any:
 
 
 def _refusal(path: Path, message: str) -> str:
-    names = [word.strip(".,:;`'\"") for word in message.replace("\n", " ").split() if "GLOBAL" in message]
+    names = [
+        word.strip(".,:;`'\"") for word in message.replace("\n", " ").split() if "GLOBAL" in message
+    ]
     at = next((i for i, word in enumerate(names) if word == "GLOBAL"), None)
     if at is None or at + 1 >= len(names):
         return f"{path} is not a whole PyTorch checkpoint ({_first_line(message)}); copy or download it again"

@@ -1,4 +1,5 @@
-"""Where an encoder of ours is kept: a run directory, one of its checkpoints, or an export; and how to open it.
+"""Where an encoder of ours is kept: a run directory, one of its checkpoints, or an export; and how
+to open it.
 
 RUN/config.yaml   RUN/export/{model.safetensors,config.json}
 RUN/round_000/encoder.safetensors                                       the encoder a finished round ended with
@@ -25,8 +26,9 @@ COPIES = ("student", "teacher")
 class Located:
     """The file that holds the tensors, and what the folder around it says about the network.
 
-    architecture, model_args, mean, std: from an export's config.json. settings: the `encoder:` node of a run's
-    config.yaml. run: the run directory. Each is None or empty where the folder does not say.
+    architecture, model_args, mean, std: from an export's config.json. settings: the `encoder:`
+    node of a run's config.yaml. run: the run directory. Each is None or empty where the folder
+    does not say.
     """
 
     weights: Path
@@ -43,11 +45,13 @@ def locate(path: Path, which: str = "best") -> Located:
 
     Args:
         path: a file, a run directory, a round, a checkpoint, or an export.
-        which: "best" takes what the run made last: the newest finished round, else its export, else the student of the
-            newest checkpoint. "student" and "teacher" take that copy from the newest checkpoint.
+        which: "best" takes what the run made last: the newest finished round, else its export,
+            else the student of the newest checkpoint. "student" and "teacher" take that copy from
+            the newest checkpoint.
 
     Raises:
-        WeightsError: nothing there, or a folder of another kind; the message says what was looked for.
+        WeightsError: nothing there, or a folder of another kind; the message says what was looked
+            for.
     """
     if which not in ("best", *COPIES):
         raise WeightsError(f"which={which!r} is not one of best, {', '.join(COPIES)}")
@@ -69,7 +73,9 @@ def locate(path: Path, which: str = "best") -> Located:
             f"round_*/checkpoints/step_*/{copy}.safetensors; give a file, a run directory, a checkpoint or an export"
         )
     if not (checkpoint / f"{copy}.safetensors").is_file():
-        raise WeightsError(f"{checkpoint} lacks {copy}.safetensors: the checkpoint is not whole, use the one before")
+        raise WeightsError(
+            f"{checkpoint} lacks {copy}.safetensors: the checkpoint is not whole, use the one before"
+        )
     return _in_run(checkpoint / f"{copy}.safetensors")
 
 
@@ -81,15 +87,24 @@ def _finished(path: Path) -> Path | None:
 
 def _in_run(weights: Path) -> Located:
     """A file of tensors, with the settings of the run it lies in, if it lies in one."""
-    run = next((folder for folder in weights.resolve().parents[:4] if (folder / "config.yaml").is_file()), None)
+    run = next(
+        (folder for folder in weights.resolve().parents[:4] if (folder / "config.yaml").is_file()),
+        None,
+    )
     return Located(weights, settings=_settings(run), run=run)
 
 
 def newest_checkpoint(path: Path) -> Path | None:
-    """The folder with the newest student and teacher under a run, a round or a `checkpoints` folder."""
+    """The folder with the newest student and teacher under a run, a round or a `checkpoints`
+    folder.
+    """
     if any((path / f"{copy}.safetensors").is_file() for copy in COPIES):
         return path
-    for folder in [path, path / "checkpoints", *sorted(path.glob("round_*/checkpoints"), reverse=True)]:
+    for folder in [
+        path,
+        path / "checkpoints",
+        *sorted(path.glob("round_*/checkpoints"), reverse=True),
+    ]:
         last = folder / "last"
         if last.is_file() and (folder / last.read_text().strip()).is_dir():
             return folder / last.read_text().strip()

@@ -1,8 +1,9 @@
 """Weights in: find the encoder inside a checkpoint, load it, and account for every tensor.
 
-A checkpoint nests and prefixes its networks as its project pleased ("module.encoder_q.", "teacher.backbone.", ...). The
-prefix is not guessed from a list: every name that ends in a name of the encoder votes for what stands before it, and
-the candidate that covers most of the encoder, name and shape, is taken.
+A checkpoint nests and prefixes its networks as its project pleased ("module.encoder_q.",
+"teacher.backbone.", ...). The prefix is not guessed from a list: every name that ends in a name of
+the encoder votes for what stands before it, and the candidate that covers most of the encoder,
+name and shape, is taken.
 """
 
 import contextlib
@@ -26,15 +27,35 @@ logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 
-COUNTER = "num_batches_tracked"  # batch-norm's count of steps: loaded where it is there, never asked for
+# batch-norm's count of steps: loaded where it is there, never asked for
+COUNTER = "num_batches_tracked"
 
-# Where a checkpoint holds several copies of the encoder: the averaged teacher of self-distillation first, as its
-# authors evaluate it; the momentum copies of contrastive methods last, as theirs do not.
+# Where a checkpoint holds several copies of the encoder: the averaged teacher of self-distillation
+# first, as its authors evaluate it; the momentum copies of contrastive methods last, as theirs do
+# not.
 AVERAGES = ("ema", "state_dict_ema", "model_ema")
 TARGETS = ("encoder_k", "target", "target_encoder", "target_network", "target_backbone")
 WRAPPERS = (
-    *("module", "_orig_mod", "model", "backbone", "encoder", "network", "net", "trunk", "teacher", "student"),
-    *("online_network", "online_backbone", "base_encoder", "encoder_q", "vision_encoder", "_fsdp_wrapped_module"),
+    *(
+        "module",
+        "_orig_mod",
+        "model",
+        "backbone",
+        "encoder",
+        "network",
+        "net",
+        "trunk",
+        "teacher",
+        "student",
+    ),
+    *(
+        "online_network",
+        "online_backbone",
+        "base_encoder",
+        "encoder_q",
+        "vision_encoder",
+        "_fsdp_wrapped_module",
+    ),
 )
 
 
@@ -46,8 +67,10 @@ class LoadReport:
     found: str  # where in the file: nested keys and prefix
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # tensors of the encoder that the file lacks
-    unexpected: list[str] = field(default_factory=list)  # tensors of the file without a place, classifiers included
-    mismatched: list[str] = field(default_factory=list)  # "name: (file's shape) for (encoder's shape)"
+    # tensors of the file without a place, classifiers included
+    unexpected: list[str] = field(default_factory=list)
+    # "name: (file's shape) for (encoder's shape)"
+    mismatched: list[str] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -74,7 +97,12 @@ class _Candidate:
 
 
 def load_weights(
-    encoder: nn.Module, path: Path, *, allow_partial: bool = False, truncated: bool = False, keep_mean: bool = False
+    encoder: nn.Module,
+    path: Path,
+    *,
+    allow_partial: bool = False,
+    truncated: bool = False,
+    keep_mean: bool = False,
 ) -> LoadReport:
     """Load a file into `encoder.model` and report on every tensor.
 
@@ -82,12 +110,14 @@ def load_weights(
         encoder: an `Encoder`; changed in place, and only if nothing is wrong.
         path: a .pth, .pt, .bin, .tar, .safetensors or .npz file, or a folder that `locate` knows.
         allow_partial: load what fits; the rest keeps its values.
-        truncated: the encoder was cut short on purpose, so deeper blocks in the file are no sign of another network.
+        truncated: the encoder was cut short on purpose, so deeper blocks in the file are no sign
+            of another network.
         keep_mean: do not take over the mean and std that our own checkpoints carry.
 
     Raises:
-        WeightsError: unreadable file, nothing that fits, another architecture, or partial coverage without
-            `allow_partial`. The message counts what matched and what did not, with examples.
+        WeightsError: unreadable file, nothing that fits, another architecture, or partial coverage
+            without `allow_partial`. The message counts what matched and what did not, with
+            examples.
     """
     located = locate(path)
     content = read_checkpoint(located.weights)
@@ -128,9 +158,17 @@ def _candidates(content: dict, model: nn.Module, needed: State) -> Iterator[_Can
                     yield _Candidate(found, converted, _mean_std(state, prefix), rank + 1)
 
 
-def _flat_dicts(content: dict, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], State]]:
-    """Every dictionary in the file that holds tensors under strings, with the keys that lead there."""
-    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+def _flat_dicts(
+    content: dict, where: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], State]]:
+    """Every dictionary in the file that holds tensors under strings, with the keys that lead
+    there.
+    """
+    tensors = {
+        key: value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
     if tensors:
         yield where, tensors
     modules = _haiku_modules(content)
@@ -142,16 +180,24 @@ def _flat_dicts(content: dict, where: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 
 def _haiku_modules(content: dict) -> State:
-    """haiku keeps {"res_net50/~/initial_conv": {"w": tensor}}: one dictionary of all, "module.w" by name."""
+    """haiku keeps {"res_net50/~/initial_conv": {"w": tensor}}: one dictionary of all, "module.w"
+    by name.
+    """
     found: State = {}
     for key, value in content.items():
         if isinstance(value, dict) and "/" in str(key):
-            found |= {f"{key}.{leaf}": tensor for leaf, tensor in value.items() if isinstance(tensor, Tensor)}
+            found |= {
+                f"{key}.{leaf}": tensor
+                for leaf, tensor in value.items()
+                if isinstance(tensor, Tensor)
+            }
     return found
 
 
 def _prefixes(state: State, needed: State, layout: NameLayout) -> list[str]:
-    """What stands before the encoder's names in this dictionary: the prefixes with most votes, and wrappers' names."""
+    """What stands before the encoder's names in this dictionary: the prefixes with most votes, and
+    wrappers' names.
+    """
     votes: Counter[str] = Counter()
     for name in state:
         parts = name.split(".")
@@ -181,7 +227,11 @@ def _translated(state: State, prefix: str, layout: NameLayout, needed: State) ->
     for name, value in state.items():
         if name.startswith(prefix):
             own = layout.native(name.removeprefix(prefix)) or name.removeprefix(prefix)
-            inner[own] = fitted(value, needed[own].shape) if own in needed and layout.whose != "timm" else value
+            inner[own] = (
+                fitted(value, needed[own].shape)
+                if own in needed and layout.whose != "timm"
+                else value
+            )
     return inner
 
 
@@ -195,24 +245,42 @@ def _mean_std(state: State, prefix: str) -> tuple[Tensor, Tensor] | None:
     """The input statistics of one of our own encoders, which keeps its network under "model."."""
     owner = prefix.removesuffix("model.")
     mean, std = state.get(f"{owner}mean"), state.get(f"{owner}std")
-    if not prefix.endswith("model.") or mean is None or std is None or mean.shape != (3,) or std.shape != (3,):
+    if (
+        not prefix.endswith("model.")
+        or mean is None
+        or std is None
+        or mean.shape != (3,)
+        or std.shape != (3,)
+    ):
         return None
     return mean, std
 
 
 def _family_filter(state: State, model: nn.Module) -> State | None:
-    """timm's own conversion for this family: original names to timm's, positional embeddings to another grid."""
+    """timm's own conversion for this family: original names to timm's, positional embeddings to
+    another grid.
+    """
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return None
     patches = state.get("patch_embed.proj.weight")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # timm's filter for Eva prints what it tries
+        # timm's filter for Eva prints what it tries
+        with contextlib.redirect_stdout(io.StringIO()):
             converted = dict(convert(dict(state), model))
-    except (KeyError, IndexError, AttributeError, RuntimeError, ValueError, TypeError, AssertionError):
+    except (
+        KeyError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AssertionError,
+    ):
         return None  # the filter is for checkpoints of another kind
     if patches is not None and patches.ndim == 4:
-        converted["patch_embed.proj.weight"] = patches  # timm would resize another patch size in silence
+        # timm would resize another patch size in silence
+        converted["patch_embed.proj.weight"] = patches
     return converted
 
 
@@ -236,7 +304,11 @@ def _coverage(state: State, needed: State) -> int:
 def _loadable(state: State, model: nn.Module) -> State:
     """All that fits, classifiers and counters included, although a file without them is accepted."""
     own = model.state_dict()
-    return {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    return {
+        name: value
+        for name, value in state.items()
+        if name in own and own[name].shape == value.shape
+    }
 
 
 def _compare(path: Path, candidate: _Candidate, needed: State, model: nn.Module) -> LoadReport:
@@ -250,20 +322,28 @@ def _compare(path: Path, candidate: _Candidate, needed: State, model: nn.Module)
         else:
             report.matched.append(name)
     own = model.state_dict()
-    report.unexpected = [name for name in candidate.state if name not in own and not name.endswith(COUNTER)]
+    report.unexpected = [
+        name for name in candidate.state if name not in own and not name.endswith(COUNTER)
+    ]
     return report
 
 
-def _verify(report: LoadReport, encoder: nn.Module, *, allow_partial: bool, truncated: bool) -> None:
+def _verify(
+    report: LoadReport, encoder: nn.Module, *, allow_partial: bool, truncated: bool
+) -> None:
     start = f"{report.path} does not fit {encoder.name}: {report.summary()}"
     if not report.matched:
         raise WeightsError(f"{start}. Is encoder.name the network these weights belong to?")
     if allow_partial:
         return
     if report.mismatched:
-        raise WeightsError(f"{start}. The shapes are another architecture's: choose its encoder.name")
+        raise WeightsError(
+            f"{start}. The shapes are another architecture's: choose its encoder.name"
+        )
     if report.missing:
-        raise WeightsError(f"{start}. Choose the network's own encoder.name, or set encoder.allow_partial=true")
+        raise WeightsError(
+            f"{start}. Choose the network's own encoder.name, or set encoder.allow_partial=true"
+        )
     deeper = _deeper_blocks(report, encoder.model)
     if deeper and not truncated:
         raise WeightsError(
@@ -273,9 +353,15 @@ def _verify(report: LoadReport, encoder: nn.Module, *, allow_partial: bool, trun
 
 
 def _deeper_blocks(report: LoadReport, model: nn.Module) -> list[str]:
-    """Tensors of the file inside a part of the encoder that it does have: blocks too many, not extra heads."""
+    """Tensors of the file inside a part of the encoder that it does have: blocks too many, not
+    extra heads.
+    """
     heads = head_prefixes(model)
-    parts = {name for name, child in model.named_children() if isinstance(child, (nn.Sequential, nn.ModuleList))}
+    parts = {
+        name
+        for name, child in model.named_children()
+        if isinstance(child, (nn.Sequential, nn.ModuleList))
+    }
     return [n for n in report.unexpected if n.split(".")[0] in parts and not n.startswith(heads)]
 
 

@@ -1,6 +1,6 @@
 """Encoders out: folders and files that other projects open without this one."""
 
-from ssl_parts.export.command import ExportConfig, parse, run_export
+from ssl_parts.commands.export import ExportConfig, parse, run_export
 from ssl_parts.export.export import FORMATS, export_encoder
 from ssl_parts.export.hub import push_export
 

@@ -13,10 +13,15 @@ UNKNOWN = "not recorded"
 
 
 def facts_of_run(run: Path | None) -> dict[str, Any]:
-    """What a run directory says about its encoder; {} without one. Missing files are left out, not guessed."""
+    """What a run directory says about its encoder; {} without one. Missing files are left out, not
+    guessed.
+    """
     if run is None:
         return {}
-    facts: dict[str, Any] = {"run": run.name, "rounds": len(list(run.glob("round_*/encoder.safetensors")))}
+    facts: dict[str, Any] = {
+        "run": run.name,
+        "rounds": len(list(run.glob("round_*/encoder.safetensors"))),
+    }
     facts |= _configured(run / "config.yaml")
     environment, results = _read_json(run / "environment.json"), _read_json(run / "results.json")
     facts["commit"] = results.get("commit") or environment.get("commit")
@@ -38,19 +43,28 @@ def _configured(path: Path) -> dict[str, Any]:
     content = OmegaConf.to_container(OmegaConf.create(text))
     data, encoder = content.get("data") or {}, content.get("encoder") or {}
     weights = encoder.get("weights")
-    told = {"config": text, "data": data.get("name"), "recipe": f"{path.parent.name}: see the configuration below"}
-    return told | {"parent_weights": Path(weights).name if weights else "none: trained from scratch"}
+    told = {
+        "config": text,
+        "data": data.get("name"),
+        "recipe": f"{path.parent.name}: see the configuration below",
+    }
+    return told | {
+        "parent_weights": Path(weights).name if weights else "none: trained from scratch"
+    }
 
 
 def model_card(encoder: Encoder, facts: Mapping[str, Any], opening: str) -> str:
     """README.md with the front matter that the Hugging Face hub reads.
 
     Args:
-        facts: any of data, recipe, rounds, run, results (rows of numbers), parent_weights, licence, commit, config.
+        facts: any of data, recipe, rounds, run, results (rows of numbers), parent_weights,
+            licence, commit, config.
         opening: the lines of Python that open this export.
     """
     rows = "\n".join(f"| {name} | {facts.get(key, UNKNOWN)} |" for name, key in _ROWS)
-    stages = ", ".join(f"{stage} ({encoder.dims[stage]} x 1/{encoder.strides[stage]})" for stage in encoder.stages)
+    stages = ", ".join(
+        f"{stage} ({encoder.dims[stage]} x 1/{encoder.strides[stage]})" for stage in encoder.stages
+    )
     return "\n".join(
         [
             _front_matter(facts),
@@ -91,7 +105,10 @@ _ROWS = (
 
 def _front_matter(facts: Mapping[str, Any]) -> str:
     licence = facts.get("licence", "other")
-    tags = "\n".join(f"- {tag}" for tag in ("image-feature-extraction", "timm", "self-supervised", "fine-grained"))
+    tags = "\n".join(
+        f"- {tag}"
+        for tag in ("image-feature-extraction", "timm", "self-supervised", "fine-grained")
+    )
     return f"---\nlibrary_name: timm\nlicense: {licence}\npipeline_tag: image-feature-extraction\ntags:\n{tags}\n---\n"
 
 

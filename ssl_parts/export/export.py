@@ -1,4 +1,6 @@
-"""`export_encoder`: one encoder, one format, one folder, compared with the original before it is called done."""
+"""`export_encoder`: one encoder, one format, one folder, compared with the original before it is
+called done.
+"""
 
 import copy
 import json
@@ -17,18 +19,26 @@ from ssl_parts.export.folder import MARK, new_folder
 from ssl_parts.export.onnx_file import check_onnx, write_onnx
 from ssl_parts.export.part_files import discovered_parts, write_parts
 from ssl_parts.export.timm_dir import check_timm_dir, write_timm_dir
-from ssl_parts.export.torch_files import check_state_dict, check_torchvision, write_state_dict, write_torchvision
+from ssl_parts.export.torch_files import (
+    check_state_dict,
+    check_torchvision,
+    write_state_dict,
+    write_torchvision,
+)
 
 Step = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Format:
-    """How to write a format into a folder, how to compare it with the encoder, and how a user opens it."""
+    """How to write a format into a folder, how to compare it with the encoder, and how a user
+    opens it.
+    """
 
     write: Step  # (encoder, folder, image_size)
     check: Step  # (encoder, folder, images_BCHW)
-    opening: str  # Python for the model card; DIR and NAME stand for the folder and the architecture
+    # Python for the model card; DIR and NAME stand for the folder and the architecture
+    opening: str
     parts: bool = False  # a run's part model goes along
 
 
@@ -81,8 +91,8 @@ def export_encoder(
         source: an encoder, a run directory, a round, a checkpoint or an earlier export.
         out: the folder to make; an earlier export there is replaced, anything else is left alone.
         to: one of `FORMATS`.
-        image_size: side of the images the encoder was trained on; default: what the run used, or the network's own.
-            timm and ONNX keep it as the input size.
+        image_size: side of the images the encoder was trained on; default: what the run used, or
+            the network's own. timm and ONNX keep it as the input size.
         which: "best", "student" or "teacher", where the source is a run.
         facts: what the model card says beside what the run says itself; see `model_card`.
         parts: where the source is a run and the format takes it, put its part model into `parts/`.
@@ -92,7 +102,8 @@ def export_encoder(
 
     Raises:
         ConfigError: an unknown format, or a folder that is not ours to replace.
-        WeightsError: a source without weights, non-finite weights, or an export whose features differ.
+        WeightsError: a source without weights, non-finite weights, or an export whose features
+            differ.
     """
     if to not in FORMATS:
         raise ConfigError(f"to={to!r} is not a format of export: choose {', '.join(FORMATS)}")
@@ -108,7 +119,9 @@ def export_encoder(
         if found is not None:
             write_parts(found, work)
         told = facts_of_run(run) | dict(facts or {})
-        (work / "README.md").write_text(model_card(encoder, told, _opening(form, encoder, size, found is not None)))
+        (work / "README.md").write_text(
+            model_card(encoder, told, _opening(form, encoder, size, found is not None))
+        )
         mark = {"format": to, "name": encoder.name, "hash": encoder_hash(encoder)}
         (work / MARK).write_text(json.dumps(mark, indent=1) + "\n")
     return out
@@ -123,12 +136,18 @@ def _opening(form: Format, encoder: Encoder, size: int, parts: bool) -> str:
 
 
 def _prepared(source: Encoder | str | Path, which: str) -> Encoder:
-    """A copy on the CPU, in evaluation mode and fp32; the caller's encoder keeps its mode and its device."""
+    """A copy on the CPU, in evaluation mode and fp32; the caller's encoder keeps its mode and its
+    device.
+    """
     encoder = copy.deepcopy(source) if isinstance(source, Encoder) else open_encoder(source, which)
     encoder = encoder.cpu().float().eval()
-    broken = [name for name, value in encoder.state_dict().items() if not torch.isfinite(value).all()]
+    broken = [
+        name for name, value in encoder.state_dict().items() if not torch.isfinite(value).all()
+    ]
     if broken:
-        raise WeightsError(f"{encoder.name} has non-finite weights ({', '.join(broken[:3])}): nothing was exported")
+        raise WeightsError(
+            f"{encoder.name} has non-finite weights ({', '.join(broken[:3])}): nothing was exported"
+        )
     return encoder
 
 

@@ -13,7 +13,8 @@ MARK = "ssl_parts_export.json"  # every export carries it; only a folder that do
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A temporary sibling to write into; it takes the name `out` when the block ends well and vanishes otherwise.
+    """A temporary sibling to write into; it takes the name `out` when the block ends well and
+    vanishes otherwise.
 
     Raises:
         ConfigError: `out` is a file, or a folder with something in it that is no export of ours.
@@ -34,7 +35,8 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def _take_place(work: Path, out: Path) -> None:
-    # A folder cannot be replaced in one step: the old one steps aside first and goes when the new one is in place.
+    # A folder cannot be replaced in one step: the old one steps aside first and goes when the new
+    # one is in place.
     aside = out.with_name(f".{out.name}.{os.getpid()}.old")
     shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed here
     if out.exists():

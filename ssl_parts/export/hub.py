@@ -19,15 +19,24 @@ def push_export(folder: str | Path, repo: str, private: bool = True) -> str:
         private: of a repository that is made now; an existing one stays as it is.
 
     Raises:
-        ConfigError: a folder that timm could not open from the hub, a bad name, no token, or no network.
+        ConfigError: a folder that timm could not open from the hub, a bad name, no token, or no
+            network.
     """
     folder = Path(folder)
     mark = json.loads((folder / MARK).read_text()) if (folder / MARK).is_file() else {}
     if mark.get("format") not in ("hf", "timm"):
-        raise ConfigError(f"{folder} is not an export to=hf or to=timm; only those are opened from the hub")
+        raise ConfigError(
+            f"{folder} is not an export to=hf or to=timm; only those are opened from the hub"
+        )
     try:
         api = HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
-        return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message=f"{mark['name']} {mark['hash']}"))
+        return str(
+            api.upload_folder(
+                repo_id=repo, folder_path=folder, commit_message=f"{mark['name']} {mark['hash']}"
+            )
+        )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ConfigError(f"push={repo} failed: {error}; the export itself is in {folder}") from error
+        raise ConfigError(
+            f"push={repo} failed: {error}; the export itself is in {folder}"
+        ) from error

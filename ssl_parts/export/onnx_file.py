@@ -34,7 +34,8 @@ class _Traced(nn.Module):
 
 
 def write_onnx(encoder: Encoder, folder: Path, image_size: int) -> None:
-    """model.onnx: input "images" (B, 3, S, S) in [0, 1]; outputs "pooled" (B, D) and "map" (B, D, h, w).
+    """model.onnx: input "images" (B, 3, S, S) in [0, 1]; outputs "pooled" (B, D) and "map" (B, D,
+    h, w).
 
     Raises:
         ConfigError: the packages of the `onnx` extra are missing.
@@ -57,16 +58,22 @@ def write_onnx(encoder: Encoder, folder: Path, image_size: int) -> None:
 
 
 def check_onnx(encoder: Encoder, folder: Path, images_BCHW: Tensor) -> None:
-    """Raises WeightsError unless onnxruntime agrees with the encoder to 1e-4, for one image and for several."""
+    """Raises WeightsError unless onnxruntime agrees with the encoder to 1e-4, for one image and
+    for several.
+    """
     _require("onnxruntime")
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(folder / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
     for batch_BCHW in (images_BCHW[:1], torch.cat([images_BCHW, images_BCHW[:1]])):
         with torch.no_grad():
             features = encoder(batch_BCHW)
         expected = (features.pooled.numpy(), features.maps[encoder.last_stage].numpy())
-        for name, ours, theirs in zip(("pooled", "map"), expected, session.run(None, {"images": batch_BCHW.numpy()})):
+        for name, ours, theirs in zip(
+            ("pooled", "map"), expected, session.run(None, {"images": batch_BCHW.numpy()})
+        ):
             difference = float(np.abs(ours - theirs).max())
             if not difference <= TOLERANCE * max(1.0, float(np.abs(ours).max())):
                 raise WeightsError(

@@ -1,4 +1,5 @@
-"""What discovery learned, beside an encoder: `parts/` in an export, read by `ssl_parts.load_part_model`.
+"""What discovery learned, beside an encoder: `parts/` in an export, read by
+`ssl_parts.load_part_model`.
 
 parts/part_model.json          scope, ids, background, image size and the configuration of discovery
 parts/part_model.safetensors   centroids, foreground, bases: whatever discovery fitted
@@ -26,7 +27,9 @@ NEEDS_ANNOTATION = ("box", "mask")
 
 @dataclass(frozen=True)
 class Discovered:
-    """The part store of a run's last discovery: its meta.json, what it learned, and the encoder that it used."""
+    """The part store of a run's last discovery: its meta.json, what it learned, and the encoder
+    that it used.
+    """
 
     meta: dict[str, Any]
     learned: dict[str, Any]
@@ -34,12 +37,15 @@ class Discovered:
 
 
 def discovered_parts(run: Path | None, encoder: Encoder) -> Discovered | None:
-    """The parts of the newest round, with the encoder that found them; None where a run has none to export.
+    """The parts of the newest round, with the encoder that found them; None where a run has none
+    to export.
 
-    Foreground taken from boxes or masks of the data set says nothing about new images: there is nothing to export.
+    Foreground taken from boxes or masks of the data set says nothing about new images: there is
+    nothing to export.
 
     Raises:
-        WeightsError: a part store whose encoder is not among the run's (it was deleted or replaced), or unreadable.
+        WeightsError: a part store whose encoder is not among the run's (it was deleted or
+            replaced), or unreadable.
     """
     stores = [] if run is None else sorted(run.glob("round_*/parts/meta.json"), reverse=True)
     store = next((path.parent for path in stores if (path.parent / "fit.pt").is_file()), None)
@@ -49,8 +55,18 @@ def discovered_parts(run: Path | None, encoder: Encoder) -> Discovered | None:
         meta = json.loads((store / "meta.json").read_text())
         learned = torch.load(store / "fit.pt", map_location="cpu", weights_only=True)
         config, made_with = meta["provenance"]["config"], meta["provenance"]["encoder"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"the part store {store} cannot be read ({type(error).__name__}: {error})") from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        RuntimeError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise WeightsError(
+            f"the part store {store} cannot be read ({type(error).__name__}: {error})"
+        ) from error
     if config["foreground"]["method"] in NEEDS_ANNOTATION:
         return None
     wanted = made_with["hash"] if isinstance(made_with, Mapping) else made_with
@@ -65,7 +81,11 @@ def write_parts(found: Discovered, folder: Path) -> None:
     out.mkdir()
     meta, provenance = found.meta, found.meta["provenance"]
     about = {key: meta[key] for key in ("k", "size", "background", "scope")}
-    about |= {"version": VERSION, "image_size": provenance["image_size"], "config": provenance["config"]}
+    about |= {
+        "version": VERSION,
+        "image_size": provenance["image_size"],
+        "config": provenance["config"],
+    }
     (out / "part_model.json").write_text(json.dumps(about, indent=1) + "\n")
     save_file(dict(_flat(found.learned)), out / "part_model.safetensors")
     if found.encoder is not None:

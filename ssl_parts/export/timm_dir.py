@@ -24,9 +24,14 @@ KEPT = ("first_conv", "classifier", "interpolation", "crop_mode", "fixed_input_s
 
 def write_timm_dir(encoder: Encoder, folder: Path, image_size: int) -> None:
     """Write model.safetensors and config.json for an encoder on the CPU."""
-    tensors = {name: value.detach().contiguous().clone() for name, value in encoder.model.state_dict().items()}
+    tensors = {
+        name: value.detach().contiguous().clone()
+        for name, value in encoder.model.state_dict().items()
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(timm_config(encoder, image_size), indent=2) + "\n")
+    (folder / "config.json").write_text(
+        json.dumps(timm_config(encoder, image_size), indent=2) + "\n"
+    )
 
 
 def timm_config(encoder: Encoder, image_size: int) -> dict[str, Any]:
@@ -63,19 +68,28 @@ def check_timm_dir(encoder: Encoder, folder: Path, images_BCHW: Tensor) -> None:
     """Open the directory as anybody would and compare every map, bit for bit.
 
     Raises:
-        WeightsError: timm cannot open it, or a map, a token, the pooled vector or the input statistics differ.
+        WeightsError: timm cannot open it, or a map, a token, the pooled vector or the input
+            statistics differ.
     """
     try:
         model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     except Exception as error:  # whatever timm raises, the export is not usable
         raise WeightsError(f"timm cannot open the export of {encoder.name}: {error}") from error
     config = resolve_model_data_config(model)
-    if tuple(config["mean"]) != tuple(_shortest(encoder.mean)) or tuple(config["std"]) != tuple(_shortest(encoder.std)):
-        raise WeightsError(f"the export of {encoder.name} lost its input statistics: {config['mean']}, {config['std']}")
+    if tuple(config["mean"]) != tuple(_shortest(encoder.mean)) or tuple(config["std"]) != tuple(
+        _shortest(encoder.std)
+    ):
+        raise WeightsError(
+            f"the export of {encoder.name} lost its input statistics: {config['mean']}, {config['std']}"
+        )
     with torch.no_grad():
         ours = encoder(images_BCHW, encoder.stages)
-        maps, pooled_BD, _ = layout_of(model).extract(model, encoder.normalise(images_BCHW), encoder.stages)
-    different = [stage for stage in encoder.stages if not torch.equal(ours.maps[stage], maps[stage])]
+        maps, pooled_BD, _ = layout_of(model).extract(
+            model, encoder.normalise(images_BCHW), encoder.stages
+        )
+    different = [
+        stage for stage in encoder.stages if not torch.equal(ours.maps[stage], maps[stage])
+    ]
     if not torch.equal(ours.pooled, pooled_BD):
         different.append("pooled")
     if different:

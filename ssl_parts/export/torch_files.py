@@ -13,9 +13,18 @@ from ssl_parts.encoders.families import RESNET_LAYERS, layout_of
 from ssl_parts.errors import ConfigError, WeightsError
 from ssl_parts.export.timm_dir import rebuild, timm_config
 
-# Networks that torchvision and timm both have, tensor for tensor. No option may change their shape.
+# Networks that torchvision and timm both have, tensor for tensor. No option may change their
+# shape.
 IN_TORCHVISION = (
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"),
+    *(
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "wide_resnet50_2",
+        "wide_resnet101_2",
+    ),
     *("resnext50_32x4d", "resnext101_32x8d"),
 )
 HARMLESS = ("drop_rate", "drop_path_rate", "drop_block_rate")
@@ -24,13 +33,16 @@ HARMLESS = ("drop_rate", "drop_path_rate", "drop_block_rate")
 def write_state_dict(encoder: Encoder, folder: Path, image_size: int) -> None:
     """model.pth, tensors only, and config.json that says which network they belong to."""
     torch.save(
-        {name: value.detach().clone() for name, value in encoder.model.state_dict().items()}, folder / "model.pth"
+        {name: value.detach().clone() for name, value in encoder.model.state_dict().items()},
+        folder / "model.pth",
     )
     _write_config(encoder, folder, image_size)
 
 
 def check_state_dict(encoder: Encoder, folder: Path, images_BCHW: Tensor) -> None:
-    """Raises WeightsError unless a network built from config.json and model.pth gives every map bit for bit."""
+    """Raises WeightsError unless a network built from config.json and model.pth gives every map
+    bit for bit.
+    """
     model = rebuild(encoder)
     model.load_state_dict(torch.load(folder / "model.pth", weights_only=True))
     with torch.no_grad():
@@ -41,20 +53,29 @@ def check_state_dict(encoder: Encoder, folder: Path, images_BCHW: Tensor) -> Non
 
 
 def write_torchvision(encoder: Encoder, folder: Path, image_size: int) -> None:
-    """model.safetensors for torchvision's network of the same name with `fc` replaced by an identity.
+    """model.safetensors for torchvision's network of the same name with `fc` replaced by an
+    identity.
 
     Raises:
-        ConfigError: torchvision has no such network, or this one was narrowed, cut short or given another stem.
+        ConfigError: torchvision has no such network, or this one was narrowed, cut short or given
+            another stem.
     """
     name = encoder.name.split(".")[0]
     changed = {key: value for key, value in encoder.model_args.items() if key not in HARMLESS}
     if name not in IN_TORCHVISION or changed:
-        options = f" with {', '.join(f'{key}={value}' for key, value in changed.items())}" if changed else ""
+        options = (
+            f" with {', '.join(f'{key}={value}' for key, value in changed.items())}"
+            if changed
+            else ""
+        )
         raise ConfigError(
             f"torchvision has no network like {encoder.name}{options}; export it with to=timm or to=state_dict. "
             f"torchvision takes {', '.join(IN_TORCHVISION)}"
         )
-    state = {key: value.detach().contiguous().clone() for key, value in encoder.model.state_dict().items()}
+    state = {
+        key: value.detach().contiguous().clone()
+        for key, value in encoder.model.state_dict().items()
+    }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     _write_config(encoder, folder, image_size)
 
@@ -71,8 +92,12 @@ def check_torchvision(encoder: Encoder, folder: Path, images_BCHW: Tensor) -> No
         for stage in RESNET_LAYERS:
             x = getattr(model, stage)(x)
             if not torch.equal(x, ours.maps[stage]):
-                raise WeightsError(f"torchvision's {encoder.name} gives other features at {stage} than the encoder")
+                raise WeightsError(
+                    f"torchvision's {encoder.name} gives other features at {stage} than the encoder"
+                )
 
 
 def _write_config(encoder: Encoder, folder: Path, image_size: int) -> None:
-    (folder / "config.json").write_text(json.dumps(timm_config(encoder, image_size), indent=2) + "\n")
+    (folder / "config.json").write_text(
+        json.dumps(timm_config(encoder, image_size), indent=2) + "\n"
+    )

@@ -11,7 +11,8 @@ from ssl_parts.objectives.config import ObjectiveConfig
 def dino_head(width: int, config: ObjectiveConfig) -> DINOProjectionHead:
     """lightly's head: three layers, unit length, P weight-normalised prototypes of fixed norm.
 
-    torch's older weight norm, which lightly uses, cannot be copied into a teacher; the newer one computes the same.
+    torch's older weight norm, which lightly uses, cannot be copied into a teacher; the newer one
+    computes the same.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

@@ -1,4 +1,5 @@
-"""The explicit equivariance term: parts move with the image (METHODS §1.4, step 5; ours, beside PARTICLE).
+"""The explicit equivariance term: parts move with the image (METHODS §1.4, step 5; ours, beside
+PARTICLE).
 
 Shapes: B images, N = 2B views, K part ids, D channels, HxW feature grid.
 """
@@ -19,25 +20,30 @@ if TYPE_CHECKING:
 
 
 class Equivariance(nn.Module):
-    r"""Distance between the part assignments of two views, after undoing the crop and flip between them.
+    r"""Distance between the part assignments of two views, after undoing the crop and flip between
+    them.
 
     Each cell :math:`x` of view :math:`v` belongs to the K parts of its image by
 
     .. math::
         a_v(x) = \mathrm{softmax}_k (\cos(f_v(x) - m, c_k) / \tau)
 
-    where :math:`m` is the mean over all cells of both views (what all cells share tells no parts apart) and :math:`c_k`
-    the mean direction of :math:`f - m` in the cells of part k; both without gradient, absent parts have no share. With
-    :math:`T` taking a place of view v to the same place of the image in view w, sampled bilinearly,
+    where :math:`m` is the mean over all cells of both views (what all cells share tells no parts
+    apart) and :math:`c_k` the mean direction of :math:`f - m` in the cells of part k; both without
+    gradient, absent parts have no share. With :math:`T` taking a place of view v to the same place
+    of the image in view w, sampled bilinearly,
 
     .. math::
-        L = \tfrac12 \, \mathrm{mean}_{v,\,x:\,T x \in w} \; \lVert a_v(x) - a_w(T x) \rVert^2 \in [0, 1]
+        L = \tfrac12 \, \mathrm{mean}_{v,\,x:\,T x \in w} \; \lVert a_v(x) - a_w(T x) \rVert^2 \in
+        [0, 1]
 
-    Zero when the assignment moves with the image, 1 when no overlapping cell keeps its part. The mean is over all
-    overlapping cells of all ranks; views that do not overlap give zero. The trivial solution (all cells alike) is what
-    part contrast forbids: this term is no objective on its own.
+    Zero when the assignment moves with the image, 1 when no overlapping cell keeps its part. The
+    mean is over all overlapping cells of all ranks; views that do not overlap give zero. The
+    trivial solution (all cells alike) is what part contrast forbids: this term is no objective on
+    its own.
 
-    Reconstructed from the abstract of PARTICLE (arXiv 2309.13822), which names equivariance but no such term.
+    Reconstructed from the abstract of PARTICLE (arXiv 2309.13822), which names equivariance but no
+    such term.
     """
 
     def __init__(self, temperature: float) -> None:
@@ -67,7 +73,9 @@ def assignments(map_NDHW: Tensor, ids_NHW: Tensor, k: int, temperature: float) -
     centre_NKD = F.normalize(torch.cat([sums_BKD, sums_BKD]), dim=-1)
     absent_NK1 = torch.cat([area_BK, area_BK]).unsqueeze(-1) == 0
     logits_NKC = torch.einsum("nkd,ndc->nkc", centre_NKD, unit_NDC) / temperature
-    return logits_NKC.masked_fill(absent_NK1, -torch.inf).softmax(1).unflatten(2, map_NDHW.shape[-2:])
+    return (
+        logits_NKC.masked_fill(absent_NK1, -torch.inf).softmax(1).unflatten(2, map_NDHW.shape[-2:])
+    )
 
 
 def apart(mine_BKHW: Tensor, other_BKHW: Tensor, theta_B23: Tensor) -> tuple[Tensor, Tensor]:

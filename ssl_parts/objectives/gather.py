@@ -1,4 +1,6 @@
-"""Batches across processes: every process sees all targets, and denominators are those of the global batch."""
+"""Batches across processes: every process sees all targets, and denominators are those of the
+global batch.
+"""
 
 import torch
 import torch.distributed as dist
@@ -14,7 +16,9 @@ def rank() -> int:
 
 
 class _AllGather(torch.autograd.Function):
-    """Concatenation over ranks; its gradient is summed over ranks, and each takes the rows that it gave."""
+    """Concatenation over ranks; its gradient is summed over ranks, and each takes the rows that it
+    gave.
+    """
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, local_B: Tensor) -> Tensor:
@@ -30,7 +34,9 @@ class _AllGather(torch.autograd.Function):
 
 
 def gather_targets(local_B: Tensor) -> Tensor:
-    """Concatenate equally shaped tensors of all ranks along the first axis; where they take gradient, it flows back."""
+    """Concatenate equally shaped tensors of all ranks along the first axis; where they take
+    gradient, it flows back.
+    """
     return local_B if world_size() == 1 else _AllGather.apply(local_B)
 
 
@@ -44,9 +50,11 @@ def global_sum(value: Tensor) -> Tensor:
 
 
 def global_mean(sum_local: Tensor, count_local: Tensor) -> Tensor:
-    """The mean over all ranks, scaled so that DistributedDataParallel's average over ranks gives its exact gradient.
+    """The mean over all ranks, scaled so that DistributedDataParallel's average over ranks gives
+    its exact gradient.
 
-    Each rank returns world_size * (its own sum) / (everybody's count): the average over ranks is the global mean.
-    A rank (or a whole batch) with nothing to count returns a zero that still carries a graph, so no rank hangs.
+    Each rank returns world_size * (its own sum) / (everybody's count): the average over ranks is
+    the global mean. A rank (or a whole batch) with nothing to count returns a zero that still
+    carries a graph, so no rank hangs.
     """
     return sum_local * world_size() / global_sum(count_local).clamp(min=1)

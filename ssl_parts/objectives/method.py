@@ -1,4 +1,6 @@
-"""What every objective is: a network to train and a loss over two views. `methods.py` lists them by name."""
+"""What every objective is: a network to train and a loss over two views. `methods.py` lists them
+by name.
+"""
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
@@ -14,10 +16,12 @@ if TYPE_CHECKING:
 
 
 class Method(nn.Module, ABC):
-    """A row of METHODS: builds the network that is trained, and turns what it saw into named terms with "loss".
+    """A row of METHODS: builds the network that is trained, and turns what it saw into named terms
+    with "loss".
 
-    Buffers (queues, centres) are part of a checkpoint, so a resumed run goes on bit-equal; they must be the same on
-    every rank. Losses are scaled so that the average over ranks is the loss of the global batch.
+    Buffers (queues, centres) are part of a checkpoint, so a resumed run goes on bit-equal; they
+    must be the same on every rank. Losses are scaled so that the average over ranks is the loss of
+    the global batch.
 
     Attributes:
         needs_parts: whether images come with part ids.
@@ -33,11 +37,17 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def network(self, encoder: Encoder, k: int = 0, background: int | None = None) -> nn.Module:
-        """The student: a module with `.encoder` that takes (images, ids, priorities, predict=...) to `Outputs`."""
+        """The student: a module with `.encoder` that takes (images, ids, priorities, predict=...)
+        to `Outputs`.
+        """
 
     @abstractmethod
-    def forward(self, student: Outputs, teacher: Outputs, views: "Views | None", progress: float) -> dict[str, Tensor]:
-        """Named terms with "loss". Without a teacher `teacher` is `student`; progress, 0 to 1, is that of the phase."""
+    def forward(
+        self, student: Outputs, teacher: Outputs, views: "Views | None", progress: float
+    ) -> dict[str, Tensor]:
+        """Named terms with "loss". Without a teacher `teacher` is `student`; progress, 0 to 1, is
+        that of the phase.
+        """
 
     def before_update(self, network: nn.Module, progress: float) -> None:
         """Last word on the gradients before the optimiser's step."""

@@ -1,7 +1,7 @@
 """Encoder and heads: what the student trains and the teacher averages.
 
-Shapes: N views (both views of a batch stacked), K part ids, M sampled parts, D channels, HxW feature grid, hxw grid
-of the ids, P prototypes.
+Shapes: N views (both views of a batch stacked), K part ids, M sampled parts, D channels, HxW
+feature grid, hxw grid of the ids, P prototypes.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,9 @@ from ssl_parts.objectives.pooling import pool_parts
 
 @dataclass(frozen=True)
 class Outputs:
-    """What one forward gives. Vectors are predictions from the student and projections from the teacher."""
+    """What one forward gives. Vectors are predictions from the student and projections from the
+    teacher.
+    """
 
     pooled_ND: Tensor  # encoder features, before any head
     map_NDHW: Tensor
@@ -30,7 +32,9 @@ class Outputs:
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """Linear, LayerNorm, ReLU, Linear: the heads g and h of METHODS §1.4; no row sees another."""
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
 
 
 class InstanceNetwork(nn.Module):
@@ -56,7 +60,8 @@ class InstanceNetwork(nn.Module):
 
 
 class PartNetwork(nn.Module):
-    """Encoder, projector g and predictor h for parts, the same pair for whole images, a DINO head where asked for.
+    """Encoder, projector g and predictor h for parts, the same pair for whole images, a DINO head
+    where asked for.
 
     Args:
         encoder: any `Encoder`.
@@ -65,11 +70,16 @@ class PartNetwork(nn.Module):
         background: id that is never pooled, or None.
     """
 
-    def __init__(self, encoder: Encoder, config: ObjectiveConfig, k: int = 0, background: int | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, config: ObjectiveConfig, k: int = 0, background: int | None = None
+    ) -> None:
         super().__init__()
         self.encoder, self.k, self.samples, self.background = encoder, k, config.samples, background
         dim, width, out = encoder.dims[encoder.last_stage], config.hidden, config.projection
-        self.has_parts, self.has_instances = config.part_weight > 0 and k > 0, config.instance_weight > 0
+        self.has_parts, self.has_instances = (
+            config.part_weight > 0 and k > 0,
+            config.instance_weight > 0,
+        )
         self.has_predictors = config.targets is Targets.teacher
         if self.has_parts:
             self.part_projector = mlp(dim, width, out)
@@ -87,9 +97,14 @@ class PartNetwork(nn.Module):
         *,
         predict: bool = True,
     ) -> Outputs:
-        """Features, part vectors and image vectors; the teacher leaves the predictors out (`predict=False`)."""
+        """Features, part vectors and image vectors; the teacher leaves the predictors out
+        (`predict=False`).
+        """
         features = self.encoder(images_NCHW)
-        found: dict[str, Tensor] = {"pooled_ND": features.pooled, "map_NDHW": features.maps[self.encoder.last_stage]}
+        found: dict[str, Tensor] = {
+            "pooled_ND": features.pooled,
+            "map_NDHW": features.maps[self.encoder.last_stage],
+        }
         if self.has_instances:
             image_ND = self.projector(features.pooled)
             found["instance_ND"] = self.predictor(image_ND) if predict else image_ND
@@ -97,7 +112,12 @@ class PartNetwork(nn.Module):
             found["dino_NP"] = self.dino_head(features.pooled)
         if self.has_parts and ids_Nhw is not None:
             parts = pool_parts(
-                found["map_NDHW"], ids_Nhw, self.k, self.samples, priority_BK=priority_NK, background=self.background
+                found["map_NDHW"],
+                ids_Nhw,
+                self.k,
+                self.samples,
+                priority_BK=priority_NK,
+                background=self.background,
             )
             part_NMD = valid_rows_through(self.part_projector, parts.vectors_BMD, parts.valid_BM)
             if predict and self.has_predictors:
@@ -110,7 +130,8 @@ class PartNetwork(nn.Module):
 def valid_rows_through(head: nn.Module, vectors_NMD: Tensor, valid_NM: Tensor) -> Tensor:
     """The head's output for each valid row, zero elsewhere.
 
-    On a GPU all rows go through and the output of the others means nothing: to count them the host would have to wait.
+    On a GPU all rows go through and the output of the others means nothing: to count them the host
+    would have to wait.
     """
     if vectors_NMD.device.type != "cpu":
         return head(vectors_NMD)

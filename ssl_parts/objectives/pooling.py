@@ -1,4 +1,5 @@
-"""Part pooling: one vector for each sampled part id of a view (PARTICLE §3.2; DetCon §3; METHODS §1.4, steps 1-3).
+"""Part pooling: one vector for each sampled part id of a view (PARTICLE §3.2; DetCon §3; METHODS
+§1.4, steps 1-3).
 
 Shapes: B views, K part ids, M sampled parts, D channels, HxW feature grid, hxw grid of the ids.
 """
@@ -20,7 +21,9 @@ class Parts:
 
 
 def ids_on_grid(ids_Bhw: Tensor, k: int, grid: tuple[int, int]) -> Tensor:
-    """The most frequent id in each cell of the feature grid: (B,h,w) -> long (B,H,W); ties go to the lower id."""
+    """The most frequent id in each cell of the feature grid: (B,h,w) -> long (B,H,W); ties go to
+    the lower id.
+    """
     if tuple(ids_Bhw.shape[-2:]) == grid:
         return ids_Bhw.long()
     one_hot_BKhw = F.one_hot(ids_Bhw.long(), k).permute(0, 3, 1, 2).float()
@@ -40,11 +43,15 @@ def pool_parts(
 
     Args:
         map_BDHW: dense features of one view.
-        ids_Bhw: part ids of the same view, values 0..k-1, on any grid; a finer one is reduced by majority.
-        k: number of part ids, the K of discovery (one number, so pooling can never disagree with the clustering).
-        samples: M, parts taken from each view; where fewer are present the rest is marked not valid.
-        priority_BK: which present ids are taken, highest first. Both views of an image should get the same
-            numbers, so that the same parts are taken from both; without it the lowest ids are taken.
+        ids_Bhw: part ids of the same view, values 0..k-1, on any grid; a finer one is reduced by
+            majority.
+        k: number of part ids, the K of discovery (one number, so pooling can never disagree with
+            the clustering).
+        samples: M, parts taken from each view; where fewer are present the rest is marked not
+            valid.
+        priority_BK: which present ids are taken, highest first. Both views of an image should get
+            the same numbers, so that the same parts are taken from both; without it the lowest ids
+            are taken.
         background: an id that is never taken.
 
     Returns:
@@ -57,7 +64,9 @@ def pool_parts(
     if background is not None:
         present_BK = present_BK & (torch.arange(k, device=map_BDHW.device) != background)
     if priority_BK is None:
-        priority_BK = -torch.arange(k, device=map_BDHW.device, dtype=torch.float32).expand(len(ids_BHW), k)
+        priority_BK = -torch.arange(k, device=map_BDHW.device, dtype=torch.float32).expand(
+            len(ids_BHW), k
+        )
     ranked_BK = priority_BK.masked_fill(~present_BK, -torch.inf)
     picked_BM = ranked_BK.topk(min(samples, k), dim=1).indices
     valid_BM = present_BK.gather(1, picked_BM)

@@ -3,14 +3,25 @@
 from dataclasses import dataclass, field
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.parts.crf import CrfConfig
-from ssl_parts.parts.facets import FACETS
+from ssl_parts.parts.dense.facets import FACETS
+from ssl_parts.parts.refinement.crf import CrfConfig
 
 SUPERPIXELS = ("slic", "felzenszwalb")
 METHODS = ("per_image", "dataset", *SUPERPIXELS)
 FEATURES = ("encoder", "colour", "colour_xy")
 REDUCTIONS = ("exact", "pca", "none")
-FOREGROUNDS = ("auto", "none", "votes", "spectral", "component", "attention", "saliency", "mining", "box", "mask")
+FOREGROUNDS = (
+    "auto",
+    "none",
+    "votes",
+    "spectral",
+    "component",
+    "attention",
+    "saliency",
+    "mining",
+    "box",
+    "mask",
+)
 BACKENDS = ("torch", "faiss")
 
 
@@ -18,39 +29,65 @@ BACKENDS = ("torch", "faiss")
 class ForegroundConfig:
     """What is object and what is not; background becomes id 0 and takes no part in the clustering."""
 
-    # auto (votes) | none | votes | spectral | component | attention (of a ViT's CLS token) | saliency (clusters that
-    # are salient in most images) | mining (frequent patterns of a CNN's channels) | box, mask (from the data set)
+    # auto (votes) | none | votes | spectral | component | attention (of a ViT's CLS token) |
+    # saliency (clusters that are salient in most images) | mining (frequent patterns of a CNN's
+    # channels) | box, mask (from the data set)
     method: str = "auto"
-    stages: list[str] = field(default_factory=list)  # maps to look at; []: the last two of a CNN, the last of a ViT
+    # maps to look at; []: the last two of a CNN, the last of a ViT
+    stages: list[str] = field(default_factory=list)
     size: int = 16  # grid of the decision; it is then resized to parts.size
     sample: int = 256  # votes: images to learn from (all, if there are fewer)
-    clusters: list[int] = field(default_factory=lambda: [16, 32, 64])  # votes: sizes of the clusterings that vote
-    position: float = 0.5  # votes: weight of the place in the image against the look of the pixel; 0 ignores the place
-    heads: list[int] = field(default_factory=list)  # attention, saliency: heads to average; []: all
+    # votes: sizes of the clusterings that vote
+    clusters: list[int] = field(default_factory=lambda: [16, 32, 64])
+    # votes: weight of the place in the image against the look of the pixel; 0 ignores the place
+    position: float = 0.5
+    # attention, saliency: heads to average; []: all
+    heads: list[int] = field(default_factory=list)
     saliency: float = (
-        0.0  # saliency: a cluster is salient in an image above this mean (0..1); 0: above the image's mean
+        # saliency: a cluster is salient in an image above this mean (0..1); 0: above the image's
+        # mean
+        0.0
     )
     agreement: float = 0.75  # saliency: share of the images that must find a cluster salient
-    elbow: float = 0.975  # saliency: one more cluster must bring the distortion under this share of what it was
+    # saliency: one more cluster must bring the distortion under this share of what it was
+    elbow: float = 0.975
     most_clusters: int = 14  # saliency: stop there in any case
     every: int = 100  # saliency: one of so many descriptors is clustered
-    support: float = 0.5  # mining: a pair of cells is frequent from this share of the largest support on
+    # mining: a pair of cells is frequent from this share of the largest support on
+    support: float = 0.5
     affinity: float = 0.2  # spectral: cosine similarity from which two pixels are connected
-    smoothing: float = 0.1  # reach of the edge-aware smoothing as a share of the side; 0 switches it off
-    least_share: float = 0.05  # at least this share of an image is foreground, the highest scores first
+    # reach of the edge-aware smoothing as a share of the side; 0 switches it off
+    smoothing: float = 0.1
+    # at least this share of an image is foreground, the highest scores first
+    least_share: float = 0.05
 
     def check(self) -> None:
         _one_of("parts.foreground.method", self.method, FOREGROUNDS)
-        _at_least("parts.foreground", self, size=2, sample=1, position=0, smoothing=0, most_clusters=2, every=1)
+        _at_least(
+            "parts.foreground",
+            self,
+            size=2,
+            sample=1,
+            position=0,
+            smoothing=0,
+            most_clusters=2,
+            every=1,
+        )
         for name in ("saliency", "agreement", "elbow", "support"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"parts.foreground.{name}={getattr(self, name)} is a share, 0 to 1")
+                raise ConfigError(
+                    f"parts.foreground.{name}={getattr(self, name)} is a share, 0 to 1"
+                )
         if not self.clusters or min(self.clusters) < 2:
-            raise ConfigError(f"parts.foreground.clusters={self.clusters} needs one or more numbers of at least 2")
+            raise ConfigError(
+                f"parts.foreground.clusters={self.clusters} needs one or more numbers of at least 2"
+            )
         if not 0 < self.least_share <= 1:
             raise ConfigError(f"parts.foreground.least_share={self.least_share} is not in (0, 1]")
         if not -1 <= self.affinity < 1:
-            raise ConfigError(f"parts.foreground.affinity={self.affinity} is a cosine similarity, -1 to 1")
+            raise ConfigError(
+                f"parts.foreground.affinity={self.affinity} is a cosine similarity, -1 to 1"
+            )
 
 
 @dataclass
@@ -58,20 +95,26 @@ class DatasetClusteringConfig:
     """Method dataset: one clustering for all images, so that an id means the same part everywhere."""
 
     sample_images: int = 500  # images that the centroids are fitted on (all, if there are fewer)
-    sample_points: int = 128  # foreground points drawn from each of them; nothing is subsampled beyond that
+    # foreground points drawn from each of them; nothing is subsampled beyond that
+    sample_points: int = 128
     spherical: bool = True  # cosine instead of Euclidean distance
-    centre: bool = True  # take the mean over the data set off first: what all pixels share says nothing about parts
+    # take the mean over the data set off first: what all pixels share says nothing about parts
+    centre: bool = True
     backend: str = "torch"  # torch | faiss
     restarts: int = 3  # clusterings from other seeds; the one of least inertia is kept
     elbow: float = (
-        0.0  # > 0: smallest k at which the next cluster lowers the inertia by less than this share; k is the limit
+        # > 0: smallest k at which the next cluster lowers the inertia by less than this share; k
+        # is the limit
+        0.0
     )
 
     def check(self) -> None:
         _one_of("parts.dataset.backend", self.backend, BACKENDS)
         _at_least("parts.dataset", self, sample_images=1, sample_points=1, restarts=1)
         if not 0 <= self.elbow < 1:
-            raise ConfigError(f"parts.dataset.elbow={self.elbow} is a share of the inertia, 0 (off) to 1")
+            raise ConfigError(
+                f"parts.dataset.elbow={self.elbow} is a share of the inertia, 0 (off) to 1"
+            )
 
 
 @dataclass
@@ -87,39 +130,53 @@ class SuperpixelConfig:
         _at_least("parts.superpixels", self, sigma=0, least_share=0)
         for name in ("compactness", "scale"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"parts.superpixels.{name}={getattr(self, name)} must be positive")
+                raise ConfigError(
+                    f"parts.superpixels.{name}={getattr(self, name)} must be positive"
+                )
         if self.least_share >= 1:
-            raise ConfigError(f"parts.superpixels.least_share={self.least_share} is a share of the image, under 1")
+            raise ConfigError(
+                f"parts.superpixels.least_share={self.least_share} is a share of the image, under 1"
+            )
 
 
 @dataclass
 class PartsConfig:
     """Part discovery. Everything but `batch` changes the ids."""
 
-    # per_image (ids mean nothing in another image) | dataset (they do) | slic, felzenszwalb (no encoder, per image)
+    # per_image (ids mean nothing in another image) | dataset (they do) | slic, felzenszwalb (no
+    # encoder, per image)
     method: str = "per_image"
     group: int = (
-        0  # so many consecutive images share what is learned (clusters, foreground); 0: the whole data set does
+        # so many consecutive images share what is learned (clusters, foreground); 0: the whole
+        # data set does
+        0
     )
     features: str = "encoder"  # encoder | colour | colour_xy (two baselines that need no encoder)
     stages: list[str] = field(
         default_factory=list
     )  # maps of the hypercolumn; []: all but the last of a CNN, last of a ViT
-    facet: str = "token"  # of a ViT: key, query or value of its attention instead of the block's output
+    # of a ViT: key, query or value of its attention instead of the block's output
+    facet: str = "token"
     block: int = -1  # with a facet or a stride: which block; -1 is the last
     stride: int = (
-        0  # of a ViT's patches in pixels, under the patch size: overlapping patches, a finer grid; 0: the patch
+        # of a ViT's patches in pixels, under the patch size: overlapping patches, a finer grid; 0:
+        # the patch
+        0
     )
     normalize: bool = True  # each map's vectors to unit length before they are put together
-    position: float = 0.0  # adds (x, y) in 0..1 times this to every point: larger, more compact parts
+    # adds (x, y) in 0..1 times this to every point: larger, more compact parts
+    position: float = 0.0
     size: int = 64  # ids are size x size
     k: int = 8  # parts, not counting the background
     iterations: int = 100  # of Lloyd's algorithm, at most
-    tolerance: float = 1e-4  # stop when the centroids' squared shift is under this share of the points' variance
+    # stop when the centroids' squared shift is under this share of the points' variance
+    tolerance: float = 1e-4
     seed: int = 0  # image i uses a seed made from this one and i
-    reduction: str = "exact"  # exact: same distances, fewer channels | pca: to pca_dims, faster | none
+    # exact: same distances, fewer channels | pca: to pca_dims, faster | none
+    reduction: str = "exact"
     pca_dims: int = 96  # reduction=pca: directions kept, fitted within images on 64 of them
-    pca_share: float = 1.0  # reduction=pca: fewer directions where they keep this share of the variance
+    # reduction=pca: fewer directions where they keep this share of the variance
+    pca_share: float = 1.0
     polish: int = 0  # reduction=pca: more of Lloyd's iterations afterwards, in the full space
     min_component: int = 0  # islands of fewer grid cells take the id around them; 0: left alone
     crf: CrfConfig = field(default_factory=CrfConfig)
@@ -135,10 +192,14 @@ class PartsConfig:
         _one_of("parts.features", self.features, FEATURES)
         _one_of("parts.reduction", self.reduction, REDUCTIONS)
         _one_of("parts.facet", self.facet, FACETS)
-        _at_least("parts", self, group=0, stride=0, position=0, size=2, k=1, iterations=1, tolerance=0)
+        _at_least(
+            "parts", self, group=0, stride=0, position=0, size=2, k=1, iterations=1, tolerance=0
+        )
         _at_least("parts", self, pca_dims=1, polish=0, min_component=0, batch=1)
         if not 0 < self.pca_share <= 1:
-            raise ConfigError(f"parts.pca_share={self.pca_share} is a share of the variance, above 0 and up to 1")
+            raise ConfigError(
+                f"parts.pca_share={self.pca_share} is a share of the variance, above 0 and up to 1"
+            )
         self.foreground.check()
         self.dataset.check()
         self.superpixels.check()

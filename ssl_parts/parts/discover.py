@@ -1,7 +1,8 @@
 """Images in, a PartStore out: restartable in the middle, and shared by any number of processes.
 
-Everything that is learned from a sample of images (foreground votes, shared bases, data-set-level centroids) is learned
-once, kept as `fit.pt` in the store's folder, and read back by other processes and later runs.
+Everything that is learned from a sample of images (foreground votes, shared bases, data-set-level
+centroids) is learned once, kept as `fit.pt` in the store's folder, and read back by other
+processes and later runs.
 """
 
 import os
@@ -21,18 +22,23 @@ from torch import Tensor, nn
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.encoders.provenance import encoder_hash
 from ssl_parts.errors import PartDiscoveryError
-from ssl_parts.parts.components import remove_islands
+from ssl_parts.parts.clustering.dataset import DatasetClustering
+from ssl_parts.parts.clustering.per_image import PerImage
+from ssl_parts.parts.clustering.superpixels import Felzenszwalb, Slic
 from ssl_parts.parts.config import PartsConfig
-from ssl_parts.parts.crf import label_costs, mean_field
-from ssl_parts.parts.dataset_clustering import DatasetClustering
-from ssl_parts.parts.features import Batch, FeatureSource, Images
+from ssl_parts.parts.dense.features import Batch, FeatureSource, Images
+from ssl_parts.parts.foreground.foreground import Foreground
 from ssl_parts.parts.match import id_tables
-from ssl_parts.parts.per_image import PerImage
-from ssl_parts.parts.segment import Foreground
+from ssl_parts.parts.refinement.components import remove_islands
+from ssl_parts.parts.refinement.crf import label_costs, mean_field
 from ssl_parts.parts.store import PartStore, StoreInfo, differences, fingerprint
-from ssl_parts.parts.superpixels import Felzenszwalb, Slic
 
-METHODS = {"per_image": PerImage, "dataset": DatasetClustering, "slic": Slic, "felzenszwalb": Felzenszwalb}
+METHODS = {
+    "per_image": PerImage,
+    "dataset": DatasetClustering,
+    "slic": Slic,
+    "felzenszwalb": Felzenszwalb,
+}
 SPEED_ONLY = ("batch",)
 # Settings that concern the assignment of each image, not what is learned before.
 NOT_LEARNED = ("batch", "seed", "group", "iterations", "tolerance", "min_component", "crf")
@@ -60,39 +66,52 @@ def discover_parts(
         encoder: left as it was found; None for features=colour with a foreground that needs none.
         images: an `ImageBank`; row i of the store is image i.
         out: folder of the store, made or continued; None keeps the ids in memory.
-        rank, world_size: this process does its own block of images; the store is complete when all are done.
+        rank, world_size: this process does its own block of images; the store is complete when all
+            are done.
         progress: called with the number of images after each batch.
-        provenance: kept in the store beside the encoder's hash, the configuration and the images' fingerprint.
-        fitted: a store of other images; what was learned there (foreground, centroids, bases) is used instead of
-            learning from these images, so that ids of data-set scope mean the same in both.
-        previous: the same images' store of an earlier round; ids of data-set scope are numbered to agree with it.
+        provenance: kept in the store beside the encoder's hash, the configuration and the images'
+            fingerprint.
+        fitted: a store of other images; what was learned there (foreground, centroids, bases) is
+            used instead of learning from these images, so that ids of data-set scope mean the same
+            in both.
+        previous: the same images' store of an earlier round; ids of data-set scope are numbered to
+            agree with it.
 
     Raises:
-        ConfigError: a configuration that cannot work. PartDiscoveryError: too few points or non-finite features (with
-            the image's path), a folder that holds a store made with other settings, `fitted` learned with other
-            settings or by another encoder, `previous` of other images.
+        ConfigError: a configuration that cannot work. PartDiscoveryError: too few points or
+            non-finite features (with the image's path), a folder that holds a store made with
+            other settings, `fitted` learned with other settings or by another encoder, `previous`
+            of other images.
     """
     config.check()
     if out is None and world_size > 1:
-        raise PartDiscoveryError("discovery by several processes needs a folder that they share; give `out`")
+        raise PartDiscoveryError(
+            "discovery by several processes needs a folder that they share; give `out`"
+        )
     device = torch.device(device)
     source = FeatureSource(encoder, images, config, device)
     foreground = Foreground(config.foreground, config.size)
     info = _store_info(source, provenance)
     _check_given(info, fitted, previous)
     store = PartStore(info) if out is None else PartStore.create(out, info)
-    todo = np.intersect1d(store.pending(), shard(len(images), rank, world_size, max(1, config.group)))
+    todo = np.intersect1d(
+        store.pending(), shard(len(images), rank, world_size, max(1, config.group))
+    )
     if len(todo):
         discovery = Discovery(source, METHODS[config.method](config), foreground)
         with _evaluating(encoder), torch.inference_mode():
             if config.group == 0 or fitted is not None:
                 store.fit = _fit(discovery, store.path, fitted, previous)
-            _discover(discovery, store, todo, progress or (lambda count: None), by_group=store.fit is None)
+            _discover(
+                discovery, store, todo, progress or (lambda count: None), by_group=store.fit is None
+            )
     return store
 
 
 def shard(count: int, rank: int, world_size: int, unit: int = 1) -> np.ndarray:
-    """The images of one process: contiguous, so that processes write to different pages, and whole units of them."""
+    """The images of one process: contiguous, so that processes write to different pages, and whole
+    units of them.
+    """
     units = -(-count // unit)
     first, last = units * rank // world_size, units * (rank + 1) // world_size
     return np.arange(first * unit, min(last * unit, count))
@@ -118,7 +137,9 @@ class Discovery:
         self.method.load(state["method"])
 
     def ids(self, batch: Batch) -> Tensor:
-        """Ids (count, S, S) uint8 as the store keeps them: 0 is the background where there is a foreground step."""
+        """Ids (count, S, S) uint8 as the store keeps them: 0 is the background where there is a
+        foreground step.
+        """
         config = self.source.config
         mask_BN = self.foreground.mask(batch, self.source)
         ids_BN = self.method.assign(batch, self.source, mask_BN)
@@ -128,27 +149,40 @@ class Discovery:
         if config.crf.iterations > 0:
             ids_BSS = self._refined(batch, ids_BSS)
         ids_BSS = ids_BSS[: batch.count].to(torch.uint8).cpu()
-        return remove_islands(ids_BSS, config.min_component) if config.min_component > 0 else ids_BSS
+        return (
+            remove_islands(ids_BSS, config.min_component) if config.min_component > 0 else ids_BSS
+        )
 
     def _refined(self, batch: Batch, ids_BSS: Tensor) -> Tensor:
-        """Ids after the CRF, which starts from distances to centroids where there are some, else from the ids."""
+        """Ids after the CRF, which starts from distances to centroids where there are some, else
+        from the ids.
+        """
         config = self.source.config
         behind_BSS = self.foreground.background_costs(batch, self.source)
         if behind_BSS is not None and hasattr(self.method, "costs"):
             costs_BLSS = torch.cat([behind_BSS[:, None], self.method.costs(batch, self.source)], 1)
         else:
             costs_BLSS = label_costs(ids_BSS, config.ids, config.crf.certainty)
-        pixels_B3SS = F.interpolate(batch.images.float(), size=(config.size, config.size), mode="area")
+        pixels_B3SS = F.interpolate(
+            batch.images.float(), size=(config.size, config.size), mode="area"
+        )
         return mean_field(costs_BLSS, pixels_B3SS, config.crf).argmax(1)
 
 
 def _discover(
-    discovery: Discovery, store: PartStore, todo: np.ndarray, progress: Callable[[int], None], by_group: bool
+    discovery: Discovery,
+    store: PartStore,
+    todo: np.ndarray,
+    progress: Callable[[int], None],
+    by_group: bool,
 ) -> None:
     """Write the ids of `todo`; by group, each block of parts.group images learns for itself first."""
     source, config = discovery.source, discovery.source.config
     if by_group:
-        blocks = [np.arange(g, min(g + config.group, len(store))) for g in np.unique(todo - todo % config.group)]
+        blocks = [
+            np.arange(g, min(g + config.group, len(store)))
+            for g in np.unique(todo - todo % config.group)
+        ]
     else:
         size = -(-config.batch // source.micro) * source.micro
         blocks = [todo[at : at + size] for at in range(0, len(todo), size)]
@@ -187,7 +221,10 @@ def _check_given(info: StoreInfo, fitted: PartStore | None, previous: PartStore 
         )
     if fitted is None or "config" not in fitted.provenance:
         return
-    wanted, found = ({k: v for k, v in i.provenance["config"].items() if k not in NOT_LEARNED} for i in (info, fitted))
+    wanted, found = (
+        {k: v for k, v in i.provenance["config"].items() if k not in NOT_LEARNED}
+        for i in (info, fitted)
+    )
     lines = differences(wanted, found, "parts.") + differences(_weights(info), _weights(fitted))
     if lines:
         raise PartDiscoveryError(
@@ -201,7 +238,9 @@ def _weights(store: StoreInfo | PartStore) -> dict[str, Any]:
     return {"encoder.hash": encoder["hash"] if isinstance(encoder, dict) else encoder}
 
 
-def _fit(discovery: Discovery, folder: Path | None, fitted: PartStore | None, previous: PartStore | None) -> dict:
+def _fit(
+    discovery: Discovery, folder: Path | None, fitted: PartStore | None, previous: PartStore | None
+) -> dict:
     """Learn from samples, or read what an earlier run or another process has learned."""
     kept = None if folder is None else folder / FIT
     if fitted is not None:
@@ -220,7 +259,9 @@ def _fit(discovery: Discovery, folder: Path | None, fitted: PartStore | None, pr
 
 
 def _overlaps(discovery: Discovery, previous: PartStore) -> np.ndarray:
-    """int64 (K1, K2): cells of a sample of images with part i in the previous round and part j now."""
+    """int64 (K1, K2): cells of a sample of images with part i in the previous round and part j
+    now.
+    """
     source = discovery.source
     table = np.zeros((previous.k, source.config.ids), np.int64)
     for batch in source.batches(source.sample_rows(NUMBERING_IMAGES, NUMBERING_SALT)):
@@ -258,14 +299,18 @@ def _store_info(source: FeatureSource, provenance: dict[str, Any] | None) -> Sto
     settings = {key: value for key, value in asdict(config).items() if key not in SPEED_ONLY}
     encoder = source.encoder
     made_by = {
-        "encoder": None if encoder is None else {"name": encoder.name, "hash": encoder_hash(encoder)},
+        "encoder": None
+        if encoder is None
+        else {"name": encoder.name, "hash": encoder_hash(encoder)},
         "config": settings,
         "images": fingerprint(source.images.paths),
         "image_size": source.images.size,
     }
     background = 0 if config.has_background else None
     scope = "image" if config.group else METHODS[config.method].scope
-    return StoreInfo(len(source.images), config.size, config.ids, background, scope, made_by | (provenance or {}))
+    return StoreInfo(
+        len(source.images), config.size, config.ids, background, scope, made_by | (provenance or {})
+    )
 
 
 @contextmanager

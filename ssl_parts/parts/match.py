@@ -24,7 +24,9 @@ def contingency(first: PartStore, second: PartStore) -> np.ndarray:
         PartDiscoveryError: stores of different numbers of images.
     """
     if len(first) != len(second):
-        raise PartDiscoveryError(f"cannot compare part stores of {len(first)} and {len(second)} images")
+        raise PartDiscoveryError(
+            f"cannot compare part stores of {len(first)} and {len(second)} images"
+        )
     table = np.zeros((first.k, second.k), np.int64)
     for at in range(0, len(first), CHUNK):
         rows = np.arange(at, min(at + CHUNK, len(first)))
@@ -37,7 +39,9 @@ def image_tables(first: PartStore, second: PartStore, rows: np.ndarray) -> np.nd
     return id_tables(first.batch(rows).numpy(), second.batch(rows).numpy(), first.k, second.k)
 
 
-def id_tables(first_NSS: np.ndarray, second_NSS: np.ndarray, k_first: int, k_second: int) -> np.ndarray:
+def id_tables(
+    first_NSS: np.ndarray, second_NSS: np.ndarray, k_first: int, k_second: int
+) -> np.ndarray:
     """Contingency tables (N, K1, K2) of ids of the same images, on the finer of the two grids."""
     size, count = max(first_NSS.shape[-1], second_NSS.shape[-1]), len(first_NSS)
     a, b = (_on_grid(ids_NSS, size).astype(np.int64) for ids_NSS in (first_NSS, second_NSS))
@@ -47,10 +51,12 @@ def id_tables(first_NSS: np.ndarray, second_NSS: np.ndarray, k_first: int, k_sec
 
 
 def match_ids(table: np.ndarray, fixed: tuple[int, int] | None = None) -> np.ndarray:
-    """New number (K2,) of each id of the second store, so that most cells keep the first store's numbers.
+    """New number (K2,) of each id of the second store, so that most cells keep the first store's
+    numbers.
 
-    Hungarian assignment on the contingency table (K1, K2). Ids of the second store that are left over get the
-    numbers that are left over, so with K2 >= K1 the result is a permutation of 0..K2-1; with K2 < K1 it is injective.
+    Hungarian assignment on the contingency table (K1, K2). Ids of the second store that are left
+    over get the numbers that are left over, so with K2 >= K1 the result is a permutation of
+    0..K2-1; with K2 < K1 it is injective.
 
     Args:
         fixed: (i, j) forces id j of the second store to number i, as for the background.
@@ -69,15 +75,21 @@ def match_ids(table: np.ndarray, fixed: tuple[int, int] | None = None) -> np.nda
 
 
 def match_store(store: PartStore, previous: PartStore, path: Path | None = None) -> PartStore:
-    """A copy of `store` (in memory, or in the new folder `path`) with ids renumbered to agree with `previous`.
+    """A copy of `store` (in memory, or in the new folder `path`) with ids renumbered to agree with
+    `previous`.
 
     Raises:
-        PartDiscoveryError: ids that mean something in one image only, or stores over different images.
+        PartDiscoveryError: ids that mean something in one image only, or stores over different
+            images.
     """
     if "image" in (store.scope, previous.scope):
-        raise PartDiscoveryError("ids of a per-image discovery mean nothing in other images and cannot be matched")
+        raise PartDiscoveryError(
+            "ids of a per-image discovery mean nothing in other images and cannot be matched"
+        )
     if store.k < previous.k:
-        raise PartDiscoveryError(f"cannot number {store.k} ids after {previous.k}; keep parts.k from round to round")
+        raise PartDiscoveryError(
+            f"cannot number {store.k} ids after {previous.k}; keep parts.k from round to round"
+        )
     both = store.background is not None and previous.background is not None
     fixed = (previous.background, store.background) if both else None
     numbers = match_ids(contingency(previous, store), fixed).astype(np.uint8)

@@ -22,8 +22,12 @@ def colours(k: int, background: int | None = None) -> np.ndarray:
     return np.array(table, np.uint8)
 
 
-def overlay(image: Tensor, ids_hw: Tensor, k: int, background: int | None = None, opacity: float = 0.55) -> Tensor:
-    """The image (uint8 (3,H,W)) with its ids (h,w) laid over it; background stays the photograph. uint8 (3,H,W)."""
+def overlay(
+    image: Tensor, ids_hw: Tensor, k: int, background: int | None = None, opacity: float = 0.55
+) -> Tensor:
+    """The image (uint8 (3,H,W)) with its ids (h,w) laid over it; background stays the photograph.
+    uint8 (3,H,W).
+    """
     height, width = image.shape[-2:]
     rows = torch.arange(height) * ids_hw.shape[0] // height
     columns = torch.arange(width) * ids_hw.shape[1] // width
@@ -39,7 +43,9 @@ def contact_sheet(pictures: list[Tensor], columns: int, gap: int = 2) -> Tensor:
     """Pictures of one size (uint8 (3,H,W)) in rows of `columns`, on white. uint8 (3, H', W')."""
     height, width = pictures[0].shape[-2:]
     rows = -(-len(pictures) // columns)
-    sheet = torch.full((3, rows * (height + gap) - gap, columns * (width + gap) - gap), 255, dtype=torch.uint8)
+    sheet = torch.full(
+        (3, rows * (height + gap) - gap, columns * (width + gap) - gap), 255, dtype=torch.uint8
+    )
     for i, picture in enumerate(pictures):
         y, x = (i // columns) * (height + gap), (i % columns) * (width + gap)
         sheet[:, y : y + height, x : x + width] = picture

@@ -6,14 +6,16 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
-from ssl_parts.parts.features import Images
+from ssl_parts.parts.dense.features import Images
 from ssl_parts.parts.palette import contact_sheet, overlay
 from ssl_parts.parts.store import PartStore
 
 COLUMNS, GAP = 6, 4
 
 
-def draw_parts(store: PartStore, images: Images, path: Path, count: int = 24, side: int = 128) -> None:
+def draw_parts(
+    store: PartStore, images: Images, path: Path, count: int = 24, side: int = 128
+) -> None:
     """At most `count` evenly spaced images, the same ones every time, as tiles of `side` pixels."""
     chosen = torch.linspace(0, len(store) - 1, min(count, len(store))).long().tolist()
     tiles = []

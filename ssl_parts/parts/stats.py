@@ -15,10 +15,11 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class PartStats:
-    """usage_entropy: of the parts' shares of all foreground cells, over its maximum log K: 1 when all are used alike.
-    parts_an_image: mean number of parts (background not counted). foreground_share: of all cells.
-    smallest_part: median over images of the smallest part's share of the image's foreground. empty: images that are
-    background only. used: parts that occur anywhere.
+    """usage_entropy: of the parts' shares of all foreground cells, over its maximum log K: 1 when
+    all are used alike. parts_an_image: mean number of parts (background not counted).
+    foreground_share: of all cells. smallest_part: median over images of the smallest part's share
+    of the image's foreground. empty: images that are background only. used: parts that occur
+    anywhere.
     """
 
     images: int
@@ -36,7 +37,8 @@ class PartStats:
 def part_stats(store: PartStore) -> PartStats:
     """Read a finished store once.
 
-    For ids that mean nothing across images, usage_entropy is the mean of the images' own entropies.
+    For ids that mean nothing across images, usage_entropy is the mean of the images' own
+    entropies.
     """
     counts_NK = id_counts(store)
     if store.background is not None:
@@ -50,7 +52,9 @@ def part_stats(store: PartStore) -> PartStats:
         usage_entropy=float(np.mean([_entropy_share(row) for row in shares])),
         parts_an_image=float((counts_NK > 0).sum(1).mean()),
         foreground_share=float(foreground_N.sum() / (len(store) * store.size**2)),
-        smallest_part=float(np.median(smallest_N / foreground_N[foreground_N > 0])) if len(smallest_N) else 0.0,
+        smallest_part=float(np.median(smallest_N / foreground_N[foreground_N > 0]))
+        if len(smallest_N)
+        else 0.0,
         empty=int((foreground_N == 0).sum()),
         used=int((counts_NK.sum(0) > 0).sum()),
     )
@@ -60,7 +64,11 @@ def id_counts(store: PartStore) -> np.ndarray:
     """int64 (N, K): cells of each id in each image."""
     counts = []
     for at in range(0, len(store), CHUNK):
-        ids = store.batch(np.arange(at, min(at + CHUNK, len(store)))).numpy().reshape(-1, store.size**2)
+        ids = (
+            store.batch(np.arange(at, min(at + CHUNK, len(store))))
+            .numpy()
+            .reshape(-1, store.size**2)
+        )
         offsets = np.arange(len(ids))[:, None] * store.k
         flat = np.bincount((ids + offsets).ravel(), minlength=len(ids) * store.k)
         counts.append(flat.reshape(len(ids), store.k))
@@ -68,15 +76,20 @@ def id_counts(store: PartStore) -> np.ndarray:
 
 
 def store_nmi(first: PartStore, second: PartStore) -> float:
-    """Normalised mutual information between two rounds' ids (arithmetic mean of the entropies), 0..1.
+    """Normalised mutual information between two rounds' ids (arithmetic mean of the entropies),
+    0..1.
 
-    Over all cells of all images where both have ids of data-set scope, else the mean over images: ids that mean
-    nothing in another image can only be compared within one.
+    Over all cells of all images where both have ids of data-set scope, else the mean over images:
+    ids that mean nothing in another image can only be compared within one.
     """
     if "image" not in (first.scope, second.scope):
         return nmi_of_table(contingency(first, second))
     chunks = (np.arange(at, min(at + CHUNK, len(first))) for at in range(0, len(first), CHUNK))
-    return float(np.mean([nmi_of_table(table) for rows in chunks for table in image_tables(first, second, rows)]))
+    return float(
+        np.mean(
+            [nmi_of_table(table) for rows in chunks for table in image_tables(first, second, rows)]
+        )
+    )
 
 
 def nmi_of_table(table: np.ndarray) -> float:

@@ -1,7 +1,9 @@
-"""Part ids of a whole data set: one folder, memory-mapped, written by several processes, restartable in the middle.
+"""Part ids of a whole data set: one folder, memory-mapped, written by several processes,
+restartable in the middle.
 
-A store of a million images costs as little memory as one of ten: `ids.npy` (uint8 (N,h,w)) is mapped, not read, and
-`done.npy` (bool (N,)) says which rows are finished. Rows of different ranks are disjoint, so no lock is needed.
+A store of a million images costs as little memory as one of ten: `ids.npy` (uint8 (N,h,w)) is
+mapped, not read, and `done.npy` (bool (N,)) says which rows are finished. Rows of different ranks
+are disjoint, so no lock is needed.
 """
 
 import hashlib
@@ -30,9 +32,10 @@ SCOPES = ("image", "dataset")
 class StoreInfo:
     """What `meta.json` says.
 
-    count, size: N images of size x size ids. k: number of ids, background included. background: its id, or None where
-    there was no foreground step. scope: "image" (an id means nothing in another image) or "dataset" (it does).
-    provenance: which encoder, configuration and images made it.
+    count, size: N images of size x size ids. k: number of ids, background included. background:
+    its id, or None where there was no foreground step. scope: "image" (an id means nothing in
+    another image) or "dataset" (it does). provenance: which encoder, configuration and images made
+    it.
     """
 
     count: int
@@ -54,11 +57,13 @@ class StoreInfo:
 class PartStore:
     """Ids by image: `store[i]` is uint8 (h, w), `store.batch(indices)` uint8 (n, h, w).
 
-    `PartStore(info)` lives in memory; `create`, `open` and `save` deal with folders. `write` marks rows as done only
-    after their ids are on disk, so a killed discovery leaves whole rows only.
+    `PartStore(info)` lives in memory; `create`, `open` and `save` deal with folders. `write` marks
+    rows as done only after their ids are on disk, so a killed discovery leaves whole rows only.
     """
 
-    def __init__(self, info: StoreInfo, ids: np.ndarray | None = None, done: np.ndarray | None = None) -> None:
+    def __init__(
+        self, info: StoreInfo, ids: np.ndarray | None = None, done: np.ndarray | None = None
+    ) -> None:
         info.check()
         self.info = info
         self.path: Path | None = None
@@ -70,7 +75,9 @@ class PartStore:
     size = property(lambda self: self.info.size, doc="Height and width of an id map.")
     background = property(lambda self: self.info.background, doc="Id of the background, or None.")
     scope = property(lambda self: self.info.scope, doc='"image" or "dataset".')
-    provenance = property(lambda self: self.info.provenance, doc="Encoder, configuration and images behind the ids.")
+    provenance = property(
+        lambda self: self.info.provenance, doc="Encoder, configuration and images behind the ids."
+    )
 
     def __len__(self) -> int:
         return self.info.count
@@ -82,7 +89,8 @@ class PartStore:
         """Ids (n, h, w) uint8 of these images, in this order.
 
         Raises:
-            PartDiscoveryError: an index outside the store, or an image that discovery has not reached.
+            PartDiscoveryError: an index outside the store, or an image that discovery has not
+                reached.
         """
         rows = self._rows(indices)
         if not self._done[rows].all():
@@ -94,7 +102,8 @@ class PartStore:
         return torch.from_numpy(self._ids[rows])
 
     def write(self, indices: Sequence[int] | np.ndarray | Tensor, ids_BHW: Tensor) -> None:
-        """Put rows and mark them as done. Rows must not be shared between processes that write at the same time.
+        """Put rows and mark them as done. Rows must not be shared between processes that write at
+        the same time.
 
         Raises:
             PartDiscoveryError: ids of another shape, or outside 0..k-1.
@@ -106,7 +115,9 @@ class PartStore:
                 f"ids of shape {ids.shape} for {len(rows)} rows of a {self.size} x {self.size} store"
             )
         if ids.size and (ids.min() < 0 or ids.max() >= self.k):
-            raise PartDiscoveryError(f"part ids run from {ids.min()} to {ids.max()}, but this store has k={self.k}")
+            raise PartDiscoveryError(
+                f"part ids run from {ids.min()} to {ids.max()}, but this store has k={self.k}"
+            )
         self._ids[rows] = ids.astype(np.uint8)
         _flush(self._ids)
         self._done[rows] = True
@@ -122,7 +133,8 @@ class PartStore:
 
     @classmethod
     def create(cls, path: Path, info: StoreInfo) -> "PartStore":
-        """Make the folder, or join the one that another process or an earlier, killed run has made.
+        """Make the folder, or join the one that another process or an earlier, killed run has
+        made.
 
         Raises:
             PartDiscoveryError: the folder holds a store with other settings, or something else.
@@ -145,7 +157,8 @@ class PartStore:
         """Map a store's files; nothing is read until it is asked for.
 
         Raises:
-            PartDiscoveryError: no store there, another version, or files that do not fit its meta.json.
+            PartDiscoveryError: no store there, another version, or files that do not fit its
+                meta.json.
         """
         path = Path(path)
         try:
@@ -160,9 +173,13 @@ class PartStore:
         except (OSError, TypeError, json.JSONDecodeError, ValueError) as error:
             if isinstance(error, PartDiscoveryError):
                 raise
-            raise PartDiscoveryError(f"{path} is not a readable part store ({error}); run discovery again") from error
+            raise PartDiscoveryError(
+                f"{path} is not a readable part store ({error}); run discovery again"
+            ) from error
         if ids.shape != (info.count, info.size, info.size) or done.shape != (info.count,):
-            raise PartDiscoveryError(f"{path}: ids of shape {ids.shape} do not fit meta.json; run discovery again")
+            raise PartDiscoveryError(
+                f"{path}: ids of shape {ids.shape} do not fit meta.json; run discovery again"
+            )
         store = cls(info, ids, done)
         store.path = path
         return store
@@ -193,7 +210,9 @@ class PartStore:
                 f"{self.path or 'part store'}: {len(self.pending())} of {len(self)} images have no ids yet "
                 f"(first: {int(self.pending()[0])}); run discovery again, it goes on where it stopped"
             )
-        if paths is not None and (len(paths) != len(self) or self.provenance.get("images") != fingerprint(paths)):
+        if paths is not None and (
+            len(paths) != len(self) or self.provenance.get("images") != fingerprint(paths)
+        ):
             raise PartDiscoveryError(
                 f"{self.path or 'part store'} was made from other images ({len(self)} there, {len(paths)} here, or "
                 "another order); run discovery on this data set"
@@ -201,12 +220,16 @@ class PartStore:
         for at in range(0, len(self), 1024):
             largest = int(self._ids[at : at + 1024].max())
             if largest >= self.k:
-                raise PartDiscoveryError(f"{self.path or 'part store'}: id {largest} near image {at}, but k={self.k}")
+                raise PartDiscoveryError(
+                    f"{self.path or 'part store'}: id {largest} near image {at}, but k={self.k}"
+                )
 
     def export_png(
         self, folder: Path, names: Sequence[str] | None = None, indices: Sequence[int] | None = None
     ) -> None:
-        """Palette PNGs for people and other tools: the pixel value is the id, the palette makes it visible."""
+        """Palette PNGs for people and other tools: the pixel value is the id, the palette makes it
+        visible.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         palette = colours(self.k, self.background).flatten().tolist()
@@ -219,12 +242,16 @@ class PartStore:
     def _rows(self, indices: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
         rows = np.asarray(indices, dtype=np.int64).reshape(-1)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
-            raise PartDiscoveryError(f"image {int(rows.max())} asked of a part store of {len(self)} images")
+            raise PartDiscoveryError(
+                f"image {int(rows.max())} asked of a part store of {len(self)} images"
+            )
         return rows
 
 
 def fingerprint(paths: Sequence[str]) -> str:
-    """A short hash of the images' identifiers in their order: does row i of a store belong to image i?"""
+    """A short hash of the images' identifiers in their order: does row i of a store belong to
+    image i?
+    """
     digest = hashlib.sha256()
     for path in paths:
         digest.update(str(path).encode() + b"\0")
@@ -232,11 +259,16 @@ def fingerprint(paths: Sequence[str]) -> str:
 
 
 def _make_folder(path: Path, info: StoreInfo) -> None:
-    """Build beside, then rename: whoever comes second finds the first one's folder and drops its own."""
+    """Build beside, then rename: whoever comes second finds the first one's folder and drops its
+    own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
     beside.mkdir()
-    shapes = {"ids.npy": (np.uint8, (info.count, info.size, info.size)), "done.npy": (np.bool_, (info.count,))}
+    shapes = {
+        "ids.npy": (np.uint8, (info.count, info.size, info.size)),
+        "done.npy": (np.bool_, (info.count,)),
+    }
     for name, (kind, shape) in shapes.items():
         _flush(np.lib.format.open_memmap(beside / name, mode="w+", dtype=kind, shape=shape))
         _reserve(beside / name)
@@ -250,14 +282,18 @@ def _make_folder(path: Path, info: StoreInfo) -> None:
 
 
 def _reserve(path: Path) -> None:
-    """Take the room on disk now: a full disk is an OSError here, but would kill a process that writes to the map."""
+    """Take the room on disk now: a full disk is an OSError here, but would kill a process that
+    writes to the map.
+    """
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
-    """What the values look like after a round trip through meta.json (tuples as lists, paths as text)."""
+    """What the values look like after a round trip through meta.json (tuples as lists, paths as
+    text).
+    """
     return json.loads(json.dumps(values, default=str))
 
 

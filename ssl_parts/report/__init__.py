@@ -1,4 +1,6 @@
-"""report.html of a run, and several runs side by side. Reads a run's files; needs no data set and no encoder."""
+"""report.html of a run, and several runs side by side. Reads a run's files; needs no data set and
+no encoder.
+"""
 
 from ssl_parts.report.page import compared_as_text, write_comparison, write_report
 from ssl_parts.report.run_files import runs_below

@@ -18,7 +18,9 @@ def comparison_sections(runs: Sequence[RunFiles]) -> list[Section]:
 
 def comparison_table(runs: Sequence[RunFiles]) -> Table:
     """One line a run and arm; the small print is the difference to the base of the same run."""
-    keys = list(dict.fromkeys(key for run in runs for row in run.rows.values() for key in row["values"]))
+    keys = list(
+        dict.fromkeys(key for run in runs for row in run.rows.values() for key in row["values"])
+    )
     keys = [key for key in COLUMNS if key in keys] or keys
     lines = []
     for run in runs:
@@ -27,22 +29,32 @@ def comparison_table(runs: Sequence[RunFiles]) -> Table:
             cells = [Cell(run.name), Cell(arm)]
             for key in keys:
                 gain = arm != "base" and key in base and key in row["values"]
-                small = f"{100 * (row['values'][key]['mean'] - base[key]['mean']):+.1f}" if gain else ""
+                small = (
+                    f"{100 * (row['values'][key]['mean'] - base[key]['mean']):+.1f}" if gain else ""
+                )
                 cells.append(Cell(format_measure(row["values"].get(key)), small))
             lines.append(Line(cells, ours=arm == run.ours))
     caption = "Percent; mean ± deviation over draws. Below: difference to the base encoder of the same run."
-    return Table(["run", "encoder", *(COLUMNS.get(key, key) for key in keys)], lines, caption, text=(0, 1))
+    return Table(
+        ["run", "encoder", *(COLUMNS.get(key, key) for key in keys)], lines, caption, text=(0, 1)
+    )
 
 
 def as_text(table: Table) -> str:
     """A table as Markdown, for the terminal; small print in brackets."""
     cells = [
         table.heads,
-        *([f"{c.text} ({c.small})" if c.small else c.text for c in line.cells] for line in table.rows),
+        *(
+            [f"{c.text} ({c.small})" if c.small else c.text for c in line.cells]
+            for line in table.rows
+        ),
     ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.heads))]
     cells.insert(1, ["-" * width for width in widths])
-    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells)
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    )
 
 
 def _results(runs: Sequence[RunFiles]) -> Section:
@@ -54,12 +66,18 @@ def _results(runs: Sequence[RunFiles]) -> Section:
 def _differences(runs: Sequence[RunFiles]) -> Section:
     """Keys that are not the same in all runs."""
     flat = [_flat(run.config) for run in runs]
-    keys = [key for key in dict.fromkeys(k for config in flat for k in config) if key not in NOT_TOLD]
+    keys = [
+        key for key in dict.fromkeys(k for config in flat for k in config) if key not in NOT_TOLD
+    ]
     differing = [key for key in keys if len({shown(config.get(key)) for config in flat}) > 1]
     rows = [[key, *(shown(config.get(key)) for config in flat)] for key in differing]
-    table = plain_table(["key", *(run.name for run in runs)], rows, text=tuple(range(len(runs) + 1)))
+    table = plain_table(
+        ["key", *(run.name for run in runs)], rows, text=tuple(range(len(runs) + 1))
+    )
     gaps = [] if rows else ["The configurations are the same."]
-    return Section("differences", "What was configured differently", tables=[table] if rows else [], gaps=gaps)
+    return Section(
+        "differences", "What was configured differently", tables=[table] if rows else [], gaps=gaps
+    )
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -87,6 +105,9 @@ def _parts(runs: Sequence[RunFiles]) -> Section:
     """The parts of each run's last round."""
     last = {run.name: list(run.part_pictures().items())[-1] for run in runs if run.part_pictures()}
     uris = data_uris([path for _, path in last.values()], PICTURE_BYTES)
-    pictures = [picture_of(f"{name}, round {number}", uris[path], wide=True) for name, (number, path) in last.items()]
+    pictures = [
+        picture_of(f"{name}, round {number}", uris[path], wide=True)
+        for name, (number, path) in last.items()
+    ]
     gaps = [f"{run.name} has no picture of parts yet." for run in runs if run.name not in last]
     return Section("parts", "Parts of the last round", pictures=pictures, gaps=gaps)

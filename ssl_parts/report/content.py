@@ -1,4 +1,6 @@
-"""The pieces a page is made of: sections with tables, charts, pictures, and sentences about what is not there."""
+"""The pieces a page is made of: sections with tables, charts, pictures, and sentences about what
+is not there.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,5 +74,7 @@ class Section:
     folded: list[Folded] = field(default_factory=list)
 
 
-def plain_table(heads: list[str], rows: list[list[Any]], caption: str = "", text: tuple[int, ...] = (0,)) -> Table:
+def plain_table(
+    heads: list[str], rows: list[list[Any]], caption: str = "", text: tuple[int, ...] = (0,)
+) -> Table:
     return Table(heads, [Line([Cell(str(value)) for value in row]) for row in rows], caption, text)

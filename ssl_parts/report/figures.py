@@ -1,4 +1,5 @@
-"""Figures as inline SVG: text stays text, and it takes the page's colour, so one figure serves light and dark.
+"""Figures as inline SVG: text stays text, and it takes the page's colour, so one figure serves
+light and dark.
 
 A picture beside a table (`measures_picture`) is a PNG of its own.
 """
@@ -15,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 INK = "#010203"  # stands for the page's text colour until the SVG is written
-# Told apart with any colour vision, readable on white and on near black; dashes say the same without colour.
+# Told apart with any colour vision, readable on white and on near black; dashes say the same
+# without colour.
 SERIES = ("#2f86d1", "#e0782f", "#2aa57a", "#c064a8", "#a8921c", "#7d7d7d")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 POINTS = 400  # of a curve; longer ones are thinned
@@ -50,7 +52,8 @@ def line_chart(curves: Mapping[str, Curve], label: str, logarithmic: bool = Fals
 
 
 def measure_chart(arms: Mapping[str, Mapping[str, Any]], label: str) -> str:
-    """One measure over arms, in percent: each repetition a dot, the mean a bar, its 95 % interval or deviation a line.
+    """One measure over arms, in percent: each repetition a dot, the mean a bar, its 95 % interval
+    or deviation a line.
 
     Args:
         arms: name → a `Measure` as JSON: mean, sd, values, interval.
@@ -64,8 +67,11 @@ def measure_chart(arms: Mapping[str, Mapping[str, Any]], label: str) -> str:
         return _svg(figure, label)
 
 
-def measures_picture(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], path: Path) -> None:
-    """A PNG of a table over seeds: a panel a measure, an arm a line, each seed a dot, the mean a bar, ± sd a band.
+def measures_picture(
+    rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], path: Path
+) -> None:
+    """A PNG of a table over seeds: a panel a measure, an arm a line, each seed a dot, the mean a
+    bar, ± sd a band.
 
     Args:
         rows: arm → {"values": measure → a `Measure` as JSON}.
@@ -73,7 +79,9 @@ def measures_picture(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str
     """
     keys = [key for key in columns if any(key in row["values"] for row in rows.values())]
     with matplotlib.rc_context({"font.size": 9}):
-        figure = Figure(figsize=(2.2 + 2.6 * len(keys), 0.9 + 0.4 * len(rows)), layout="constrained", dpi=150)
+        figure = Figure(
+            figsize=(2.2 + 2.6 * len(keys), 0.9 + 0.4 * len(rows)), layout="constrained", dpi=150
+        )
         panels = figure.subplots(1, max(1, len(keys)), sharey=True, squeeze=False)[0]
         for axes, key in zip(panels, keys, strict=False):
             _draw_measure(axes, [row["values"].get(key) for row in rows.values()])
@@ -92,7 +100,13 @@ def _draw_measure(axes: Axes, measures: Sequence[Mapping[str, Any] | None]) -> N
         spread = _spread(measure)
         if spread is not None:
             axes.plot(spread, [y, y], color=colour, linewidth=6, alpha=0.35, solid_capstyle="butt")
-        axes.plot([100 * v for v in measure["values"]], [y] * len(measure["values"]), "o", color=colour, markersize=4)
+        axes.plot(
+            [100 * v for v in measure["values"]],
+            [y] * len(measure["values"]),
+            "o",
+            color=colour,
+            markersize=4,
+        )
         axes.plot([mean, mean], [y - 0.28, y + 0.28], color=INK, linewidth=2)
     axes.set_ylim(-len(measures) + 0.4, 0.6)
     axes.set_xlabel("percent")
@@ -119,7 +133,9 @@ _STYLE = {
     "svg.hashsalt": "ssl-parts",  # the same figure gives the same bytes
     "font.family": "sans-serif",
     "font.size": 9,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
+    ),
 }
 
 

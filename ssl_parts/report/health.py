@@ -1,4 +1,6 @@
-"""What a practised eye would look at first, as sentences with the numbers they rest on. Rules of thumb, not tests."""
+"""What a practised eye would look at first, as sentences with the numbers they rest on. Rules of
+thumb, not tests.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +18,12 @@ class Finding:
 
 
 def findings(
-    phases: Mapping[str, Rows], part_rounds: Mapping[int, Mapping[str, Any]], warnings: Sequence[str] = ()
+    phases: Mapping[str, Rows],
+    part_rounds: Mapping[int, Mapping[str, Any]],
+    warnings: Sequence[str] = (),
 ) -> list[Finding]:
-    """What the run itself warned of, then collapse, lost rank, views without common parts, and parts that are empty,
-    uneven or unstable."""
+    """What the run itself warned of, then collapse, lost rank, views without common parts, and
+    parts that are empty, uneven or unstable."""
     found = [Finding(False, f"Harm: {text}.") for text in warnings]
     found += [finding for name, rows in phases.items() for finding in _of_phase(name, rows)]
     for number, statistics in part_rounds.items():
@@ -32,16 +36,29 @@ def _of_phase(name: str, rows: Rows) -> list[Finding]:
     spread, rank = _values(rows, "feature_std"), _values(rows, "rank_me")
     if spread:
         collapsed = spread[-1] < 0.2
-        words = "close to collapse (0 is all images alike)" if collapsed else "spread out (0 would be collapse)"
-        found.append(Finding(not collapsed, f"{name}: features are {words}: feature_std {spread[-1]:.2f} at the end."))
+        words = (
+            "close to collapse (0 is all images alike)"
+            if collapsed
+            else "spread out (0 would be collapse)"
+        )
+        found.append(
+            Finding(
+                not collapsed,
+                f"{name}: features are {words}: feature_std {spread[-1]:.2f} at the end.",
+            )
+        )
     if len(rank) > 1 and rank[-1] < 0.5 * rank[0]:
         text = f"{name}: the features' effective rank fell from {rank[0]:.0f} to {rank[-1]:.0f}; accuracy may follow."
         found.append(Finding(False, text))
     shared = _values(rows, "shared_parts")
     if shared:
         few = shared[-1] < 1
-        tail = "; most pairs teach nothing. Raise views.crop.scale or check the parts" if few else ""
-        found.append(Finding(not few, f"{name}: a pair of views shares {shared[-1]:.1f} parts{tail}."))
+        tail = (
+            "; most pairs teach nothing. Raise views.crop.scale or check the parts" if few else ""
+        )
+        found.append(
+            Finding(not few, f"{name}: a pair of views shares {shared[-1]:.1f} parts{tail}.")
+        )
     return found
 
 

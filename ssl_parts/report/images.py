@@ -15,7 +15,8 @@ def data_uris(paths: Sequence[Path], budget: int) -> dict[Path, tuple[str, int, 
     """Each picture as (data URI, width, height), or the sentence why it cannot be shown.
 
     Args:
-        budget: bytes for all of them together; each gets the same share, smaller ones leave theirs to the rest.
+        budget: bytes for all of them together; each gets the same share, smaller ones leave theirs
+            to the rest.
     """
     left, found = budget, {}
     by_size = sorted(paths, key=lambda path: path.stat().st_size if path.is_file() else 0)
@@ -23,7 +24,9 @@ def data_uris(paths: Sequence[Path], budget: int) -> dict[Path, tuple[str, int, 
         try:
             with Image.open(path) as picture:
                 picture.load()
-                content, width, height = _encode(picture.convert("RGB"), left // (len(by_size) - i) * 3 // 4)
+                content, width, height = _encode(
+                    picture.convert("RGB"), left // (len(by_size) - i) * 3 // 4
+                )
         except OSError as error:
             found[path] = f"{path.name} cannot be shown: {error}"
             continue

@@ -25,8 +25,9 @@ from ssl_parts.report.template import PAGE, STYLE
 def write_report(folder: Path | str) -> Path:
     """Write report.html into a run's folder from the files that are there, and return its path.
 
-    The page is one file: no network, no script, under 3 MB, light or dark as the reader's system is. A run that is not
-    finished, not evaluated or without a control gets a page that says what is missing.
+    The page is one file: no network, no script, under 3 MB, light or dark as the reader's system
+    is. A run that is not finished, not evaluated or without a control gets a page that says what
+    is missing.
 
     Raises:
         DataError: the folder holds no run.
@@ -36,7 +37,10 @@ def write_report(folder: Path | str) -> Path:
     album = album_sections(run, PICTURE_BYTES)
     drawn = any(section.anchor == "rounds" and section.pictures for section in album)
     parts = [] if drawn else [parts_section(run)]  # the album shows the same, larger
-    before, after = (results_section, published_section), (curves_section, monitors_section, setup_section)
+    before, after = (
+        (results_section, published_section),
+        (curves_section, monitors_section, setup_section),
+    )
     sections = [*(s(run) for s in before), *parts, *album, *(s(run) for s in after)]
     return _write(run.folder / "report.html", f"Run {run.name}", lead_of(run), sections)
 
@@ -64,11 +68,15 @@ def compared_as_text(folders: Sequence[Path | str]) -> str:
 def render(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
     """The page as text; everything but our own figures is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    return environment.from_string(PAGE).render(title=title, lead=lead, sections=sections, style=STYLE).lstrip()
+    return (
+        environment.from_string(PAGE)
+        .render(title=title, lead=lead, sections=sections, style=STYLE)
+        .lstrip()
+    )
 
 
 def _write(path: Path, title: str, lead: Sequence[str], sections: Sequence[Section]) -> Path:
-    from ssl_parts.training.checkpoint import write_atomic  # late: training imports this package
+    from ssl_parts.engine.checkpoint import write_atomic  # late: training imports this package
 
     write_atomic(path, render(title, lead, sections))
     return path

@@ -1,4 +1,6 @@
-"""Numbers that others have reported (METHODS §1.7), to stand beside ours for the data sets they belong to. Percent."""
+"""Numbers that others have reported (METHODS §1.7), to stand beside ours for the data sets they
+belong to. Percent.
+"""
 
 from dataclasses import dataclass
 
@@ -34,16 +36,64 @@ def _over_sets(measure: str, model: str, source: str, **percents: float) -> list
 
 PUBLISHED: list[Published] = [
     *_over_sets("linear", "ResNet-50, DetCon", ABSTRACT, cub=35.4, aircraft=35.5, cars=29.7),
-    *_over_sets("linear", "ResNet-50, DetCon + PARTICLE", ABSTRACT, cub=42.0, aircraft=44.1, cars=37.4),
-    *_over_sets("linear", "ResNet-50 + PARTICLE, released weights", RELEASED, cub=40.88, aircraft=43.99),
-    *_over_sets("linear", "ViT-S/8, DINO + PARTICLE, released weights", RELEASED, cub=84.15, aircraft=73.59),
-    *_over_sets("linear", "ViT-B/8, DINO, no further training", DINOV2, cub=81.7, aircraft=70.6, cars=76.6),
-    *_over_sets("linear", "ViT-S/14, DINOv2, no further training", DINOV2, cub=88.1, aircraft=74.0, cars=81.6),
-    *_over_sets("linear", "ViT-B/14, DINOv2, no further training", DINOV2, cub=89.6, aircraft=79.4, cars=88.2),
-    *_over_sets("linear", "ViT-L/14, DINOv2, no further training", DINOV2, cub=90.5, aircraft=81.5, cars=90.1),
-    *_over_sets("linear", "ViT-g/14, DINOv2, no further training", DINOV2, cub=91.6, aircraft=87.2, cars=91.4),
-    *_over_sets("part mIoU", "ResNet-50 + PARTICLE, released weights", RELEASED, pascub=49.23, oid_aircraft=58.95),
-    *_over_sets("part mIoU", "ViT-S/8 + PARTICLE, released weights", RELEASED, pascub=50.59, oid_aircraft=61.68),
+    *_over_sets(
+        "linear", "ResNet-50, DetCon + PARTICLE", ABSTRACT, cub=42.0, aircraft=44.1, cars=37.4
+    ),
+    *_over_sets(
+        "linear", "ResNet-50 + PARTICLE, released weights", RELEASED, cub=40.88, aircraft=43.99
+    ),
+    *_over_sets(
+        "linear", "ViT-S/8, DINO + PARTICLE, released weights", RELEASED, cub=84.15, aircraft=73.59
+    ),
+    *_over_sets(
+        "linear", "ViT-B/8, DINO, no further training", DINOV2, cub=81.7, aircraft=70.6, cars=76.6
+    ),
+    *_over_sets(
+        "linear",
+        "ViT-S/14, DINOv2, no further training",
+        DINOV2,
+        cub=88.1,
+        aircraft=74.0,
+        cars=81.6,
+    ),
+    *_over_sets(
+        "linear",
+        "ViT-B/14, DINOv2, no further training",
+        DINOV2,
+        cub=89.6,
+        aircraft=79.4,
+        cars=88.2,
+    ),
+    *_over_sets(
+        "linear",
+        "ViT-L/14, DINOv2, no further training",
+        DINOV2,
+        cub=90.5,
+        aircraft=81.5,
+        cars=90.1,
+    ),
+    *_over_sets(
+        "linear",
+        "ViT-g/14, DINOv2, no further training",
+        DINOV2,
+        cub=91.6,
+        aircraft=87.2,
+        cars=91.4,
+    ),
+    *_over_sets(
+        "part mIoU",
+        "ResNet-50 + PARTICLE, released weights",
+        RELEASED,
+        pascub=49.23,
+        oid_aircraft=58.95,
+    ),
+    *_over_sets(
+        "part mIoU",
+        "ViT-S/8 + PARTICLE, released weights",
+        RELEASED,
+        pascub=50.59,
+        oid_aircraft=61.68,
+    ),
 ]
 
 
@@ -53,7 +103,12 @@ def published_for(data: str) -> list[Published]:
 
 
 def published_gains() -> dict[str, float]:
-    """Data set → points of linear accuracy that the paper's PARTICLE gained over its base, DetCon's ResNet-50."""
+    """Data set → points of linear accuracy that the paper's PARTICLE gained over its base,
+    DetCon's ResNet-50.
+    """
     percent = {(row.data, row.model): row.percent for row in PUBLISHED if row.source == ABSTRACT}
     sets = dict.fromkeys(data for data, _ in percent)
-    return {d: round(percent[d, "ResNet-50, DetCon + PARTICLE"] - percent[d, "ResNet-50, DetCon"], 1) for d in sets}
+    return {
+        d: round(percent[d, "ResNet-50, DetCon + PARTICLE"] - percent[d, "ResNet-50, DetCon"], 1)
+        for d in sets
+    }

@@ -11,15 +11,21 @@ NOT_TOLD = ("run.name", "run.dir")  # differ in every run and change nothing
 
 
 def differences_from_recipe(config: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str]]]:
-    """(recipe, [(key, the recipe's value, this run's value)]) for the recipe of configs/ with the fewest differences.
+    """(recipe, [(key, the recipe's value, this run's value)]) for the recipe of configs/ with the
+    fewest differences.
 
     Raises:
-        ConfigError: configs/ holds no recipe that can be composed, as in an installation without the repository.
+        ConfigError: configs/ holds no recipe that can be composed, as in an installation without
+            the repository.
     """
-    from ssl_parts.config import CONFIGS  # late: this imports every room, reading files needs none
+    from ssl_parts.configuration.compose import (
+        CONFIGS,  # late: this imports every room, reading files needs none
+    )
 
     recipes = sorted(path.stem for path in Path(CONFIGS).glob("*.yaml"))
-    compared = {recipe: found for recipe in recipes if (found := _differences(recipe, config)) is not None}
+    compared = {
+        recipe: found for recipe in recipes if (found := _differences(recipe, config)) is not None
+    }
     if not compared:
         raise ConfigError(f"no recipe in {CONFIGS} to compare with")
     nearest = min(compared, key=lambda recipe: len(compared[recipe]))
@@ -27,8 +33,10 @@ def differences_from_recipe(config: Mapping[str, Any]) -> tuple[str, list[tuple[
 
 
 def _differences(recipe: str, config: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
-    """Keys with another value than the recipe's; None for a recipe that does not compose on its own."""
-    from ssl_parts.config import flatten
+    """Keys with another value than the recipe's; None for a recipe that does not compose on its
+    own.
+    """
+    from ssl_parts.configuration.compose import flatten
 
     theirs, ours = _values(recipe), flatten(dict(config))
     if theirs is None:
@@ -39,7 +47,7 @@ def _differences(recipe: str, config: Mapping[str, Any]) -> list[tuple[str, str,
 
 @cache
 def _values(recipe: str) -> dict[str, Any] | None:
-    from ssl_parts.config import flatten, load_config
+    from ssl_parts.configuration.compose import flatten, load_config
 
     try:
         return flatten(load_config(recipe))

@@ -27,7 +27,9 @@ class RunFiles:
 
     @property
     def name(self) -> str:
-        return str(self.config.get("run", {}).get("name") or self.results.get("run") or self.folder.name)
+        return str(
+            self.config.get("run", {}).get("name") or self.results.get("run") or self.folder.name
+        )
 
     @property
     def ours(self) -> str:
@@ -59,7 +61,8 @@ class RunFiles:
     def part_pictures(self) -> dict[int, Path]:
         """parts.png of each round that has one."""
         return {
-            int(path.parent.name.split("_")[1]): path for path in sorted(self.folder.glob("round_[0-9]*/parts.png"))
+            int(path.parent.name.split("_")[1]): path
+            for path in sorted(self.folder.glob("round_[0-9]*/parts.png"))
         }
 
 
@@ -70,10 +73,14 @@ def read_run(folder: Path | str) -> RunFiles:
         DataError: the folder holds no run: none of config.yaml, metrics.jsonl and results.json.
     """
     folder = Path(folder)
-    if not any((folder / name).is_file() for name in ("config.yaml", "metrics.jsonl", "results.json")):
+    if not any(
+        (folder / name).is_file() for name in ("config.yaml", "metrics.jsonl", "results.json")
+    ):
         inside = sorted(str(path.parent.name) for path in folder.glob("*/config.yaml"))
         hint = f"; did you mean one of its runs {', '.join(inside[:5])}?" if inside else ""
-        raise DataError(f"{folder} holds no run (no config.yaml, metrics.jsonl or results.json){hint}")
+        raise DataError(
+            f"{folder} holds no run (no config.yaml, metrics.jsonl or results.json){hint}"
+        )
     gaps: list[str] = []
     results = _read_object(folder / "results.json", gaps)
     return RunFiles(
@@ -88,7 +95,9 @@ def read_run(folder: Path | str) -> RunFiles:
 
 
 def runs_below(folder: Path | str) -> list[Path]:
-    """The folder itself if it is one run, else the runs of several seeds that launch/compare.py keeps below it."""
+    """The folder itself if it is one run, else the runs of several seeds that launch/compare.py
+    keeps below it.
+    """
     folder = Path(folder)
     seeds = sorted(path.parent for path in folder.glob("seed_*/config.yaml"))
     return [folder] if (folder / "config.yaml").is_file() or not seeds else seeds
@@ -98,10 +107,16 @@ def _rows(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Arms of results.json: a run's own mapping, or the list of rows that evaluation writes."""
     rows = results.get("rows")
     if isinstance(rows, list):
-        rows = {f"{row.get('name')} · {row.get('protocol')}": row for row in rows if isinstance(row, dict)}
+        rows = {
+            f"{row.get('name')} · {row.get('protocol')}": row
+            for row in rows
+            if isinstance(row, dict)
+        }
     if not isinstance(rows, dict):
         return {}
-    return {str(name): row for name, row in rows.items() if isinstance(row, dict) and row.get("values")}
+    return {
+        str(name): row for name, row in rows.items() if isinstance(row, dict) and row.get("values")
+    }
 
 
 def _evaluated_so_far(folder: Path, gaps: list[str]) -> dict[str, dict[str, Any]]:
@@ -147,5 +162,7 @@ def _read_lines(path: Path, gaps: list[str]) -> list[dict[str, Any]]:
         else:
             damaged += 1
     if damaged:
-        gaps.append(f"{damaged} damaged line{'s' if damaged > 1 else ''} of metrics.jsonl left out.")
+        gaps.append(
+            f"{damaged} damaged line{'s' if damaged > 1 else ''} of metrics.jsonl left out."
+        )
     return rows

@@ -16,7 +16,11 @@ from ssl_parts.report.published import PROTOCOL, published_for
 from ssl_parts.report.recipe import differences_from_recipe, shown
 from ssl_parts.report.run_files import RunFiles
 
-COLUMNS = {"linear": "linear, all labels", "linear_few": "linear, few labels", "part_miou": "part mIoU"}
+COLUMNS = {
+    "linear": "linear, all labels",
+    "linear_few": "linear, few labels",
+    "part_miou": "part mIoU",
+}
 WATCHED = {
     "feature_std": "Spread of the features: about 1 is spread out, 0 is collapsed.",
     "rank_me": "Effective rank of the features of a batch (RankMe): how many directions are in use.",
@@ -32,11 +36,14 @@ PART_COLUMNS = {
     "empty": ("images without parts", "{:.0f}"),
     "nmi_before": ("NMI to the round before", "{:.2f}"),
 }
-PICTURE_BYTES = 1_900_000  # of all pictures as they stand in the file; the rest is figures and text
+# of all pictures as they stand in the file; the rest is figures and text
+PICTURE_BYTES = 1_900_000
 
 
 def results_section(run: RunFiles) -> Section:
-    """Arms by measures, each with its difference to the base, and a figure a measure with all repetitions."""
+    """Arms by measures, each with its difference to the base, and a figure a measure with all
+    repetitions.
+    """
     keys = list(dict.fromkeys(key for row in run.rows.values() for key in row["values"]))
     known = [key for key in COLUMNS if key in keys]
     keys = known or keys
@@ -47,14 +54,18 @@ def results_section(run: RunFiles) -> Section:
     caption = "Percent; mean ± deviation over draws. Below: difference to the base encoder."
     lines = [_arm_line(run, name, keys) for name in run.rows]
     table = Table(["encoder", *(COLUMNS.get(key, key) for key in keys)], lines, caption)
-    return Section("results", "Results", notes, tables=[table], charts=charts, gaps=_missing_arms(run))
+    return Section(
+        "results", "Results", notes, tables=[table], charts=charts, gaps=_missing_arms(run)
+    )
 
 
 def _why_no_results(run: RunFiles) -> str:
     if run.config.get("run", {}).get("evaluate") is False:
         return "Not evaluated: run.evaluate=false. launch/evaluate.py measures a finished run."
     if not run.results:
-        return "No results yet: the run has not come to its evaluation. The same command continues it."
+        return (
+            "No results yet: the run has not come to its evaluation. The same command continues it."
+        )
     return "Nothing was measured: the data set has neither classes nor part masks, or every protocol was switched off."
 
 
@@ -74,7 +85,9 @@ def _measure_chart(run: RunFiles, key: str) -> Chart:
     interval = any(measure.get("interval") for measure in arms.values())
     band = "95 % interval over test images" if interval else "± one deviation"
     return Chart(
-        title, measure_chart(arms, f"{title} of {', '.join(arms)}"), f"Bar: mean. Dots: repetitions. Band: {band}."
+        title,
+        measure_chart(arms, f"{title} of {', '.join(arms)}"),
+        f"Bar: mean. Dots: repetitions. Band: {band}.",
     )
 
 
@@ -83,7 +96,9 @@ def _missing_arms(run: RunFiles) -> list[str]:
     if "base" not in run.rows:
         gaps.append("The base encoder is not in the table, so gains cannot be shown.")
     if run.config.get("run", {}).get("control") is False:
-        gaps.append("No control was trained (run.control=false): part of a gain may come from more training alone.")
+        gaps.append(
+            "No control was trained (run.control=false): part of a gain may come from more training alone."
+        )
     if run.ours not in run.rows:
         gaps.append("The result of the last round is not evaluated yet.")
     return gaps
@@ -101,7 +116,12 @@ def published_section(run: RunFiles) -> Section:
         for arm, row in run.rows.items():
             if ours[measure] in row["values"]:
                 lines.append(
-                    [measure, f"this run: {arm}", format_measure(row["values"][ours[measure]]), "results above"]
+                    [
+                        measure,
+                        f"this run: {arm}",
+                        format_measure(row["values"][ours[measure]]),
+                        "results above",
+                    ]
                 )
     texts = [PROTOCOL[measure] for measure in dict.fromkeys(row.measure for row in rows)]
     table = plain_table(["measure", "model", "percent", "source"], lines, text=(0, 1, 3))
@@ -118,13 +138,25 @@ def curves_section(run: RunFiles) -> Section:
     phases = run.phases()
     charts = []
     for name, rows in phases.items():
-        terms = list(dict.fromkeys(key for row in rows for key, value in row.items() if _is_term(key, value)))
+        terms = list(
+            dict.fromkeys(key for row in rows for key, value in row.items() if _is_term(key, value))
+        )
         curves = {term: curve_of(rows, term) for term in terms}
         if len(curves) == 2 and len(set(map(str, curves.values()))) == 1:
             curves.popitem()  # a loss of one term is that term
         if curves:
-            charts.append(Chart(name, line_chart(curves, f"losses of {name} by step"), f"{_last_step(rows)} steps."))
-    rates = {name: curve_of(rows, "lr") for name, rows in phases.items() if any("lr" in row for row in rows)}
+            charts.append(
+                Chart(
+                    name,
+                    line_chart(curves, f"losses of {name} by step"),
+                    f"{_last_step(rows)} steps.",
+                )
+            )
+    rates = {
+        name: curve_of(rows, "lr")
+        for name, rows in phases.items()
+        if any("lr" in row for row in rows)
+    }
     if rates:
         charts.append(Chart("learning rate", line_chart(rates, "learning rate by step")))
     gaps = [] if charts else ["No training step was logged yet."]
@@ -140,12 +172,18 @@ def monitors_section(run: RunFiles) -> Section:
     phases, rounds = run.phases(), run.part_rounds()
     charts = []
     for key, text in WATCHED.items():
-        curves = {name: curve_of(rows, key) for name, rows in phases.items() if any(key in row for row in rows)}
+        curves = {
+            name: curve_of(rows, key)
+            for name, rows in phases.items()
+            if any(key in row for row in rows)
+        }
         if curves:
             charts.append(Chart(key, line_chart(curves, f"{key} by step"), text))
     tables = [_parts_table(rounds)] if rounds else []
     gaps = [] if rounds else ["No parts were discovered yet, or their statistics were not logged."]
-    texts = ["Marks follow rules of thumb; the curves and pictures decide."] if phases or rounds else []
+    texts = (
+        ["Marks follow rules of thumb; the curves and pictures decide."] if phases or rounds else []
+    )
     return Section(
         "monitors",
         "Monitors",
@@ -161,10 +199,15 @@ def _parts_table(rounds: Mapping[int, Mapping[str, Any]]) -> Table:
     keys = [key for key in PART_COLUMNS if any(key in statistics for statistics in rounds.values())]
     lines = []
     for number, statistics in rounds.items():
-        cells = [PART_COLUMNS[key][1].format(statistics[key]) if key in statistics else "–" for key in keys]
+        cells = [
+            PART_COLUMNS[key][1].format(statistics[key]) if key in statistics else "–"
+            for key in keys
+        ]
         lines.append([f"round {number}", *cells])
     return plain_table(
-        ["parts of", *(PART_COLUMNS[key][0] for key in keys)], lines, "The discovered parts, round by round."
+        ["parts of", *(PART_COLUMNS[key][0] for key in keys)],
+        lines,
+        "The discovered parts, round by round.",
     )
 
 
@@ -172,17 +215,29 @@ def parts_section(run: RunFiles) -> Section:
     """parts.png of every round."""
     paths = run.part_pictures()
     uris = data_uris(list(paths.values()), PICTURE_BYTES // 2)
-    pictures = [picture_of(f"Round {number}", uris[path], wide=True) for number, path in paths.items()]
+    pictures = [
+        picture_of(f"Round {number}", uris[path], wide=True) for number, path in paths.items()
+    ]
     texts = [
         "Each photograph beside its parts: one colour an id, background untouched; the same images in every round."
     ]
     if pictures and run.config.get("parts", {}).get("method") == "per_image":
-        texts.append("Found in each image by itself (parts.method=per_image): a colour means nothing in another image.")
-    gaps = [] if pictures else ["No picture of parts yet: they are drawn when the first discovery has finished."]
-    return Section("parts", "Parts, round by round", texts if pictures else [], pictures=pictures, gaps=gaps)
+        texts.append(
+            "Found in each image by itself (parts.method=per_image): a colour means nothing in another image."
+        )
+    gaps = (
+        []
+        if pictures
+        else ["No picture of parts yet: they are drawn when the first discovery has finished."]
+    )
+    return Section(
+        "parts", "Parts, round by round", texts if pictures else [], pictures=pictures, gaps=gaps
+    )
 
 
-def picture_of(title: str, found: tuple[str, int, int] | str, text: str = "", wide: bool = False) -> Picture:
+def picture_of(
+    title: str, found: tuple[str, int, int] | str, text: str = "", wide: bool = False
+) -> Picture:
     if isinstance(found, str):
         return Picture(title, text, wide=wide, gap=found)
     return Picture(title, text, *found, wide=wide)
@@ -200,12 +255,18 @@ def setup_section(run: RunFiles) -> Section:
                 tables.append(plain_table(heads, [list(row) for row in differing], text=(0, 1, 2)))
         except ConfigError as error:
             gaps.append(f"Differences from a recipe cannot be shown: {error}")
-        folded.append(Folded("The whole configuration", yaml.safe_dump(run.config, sort_keys=False)))
+        folded.append(
+            Folded("The whole configuration", yaml.safe_dump(run.config, sort_keys=False))
+        )
     if run.environment:
         packages = run.environment.get("packages", {})
-        rows = [[key, _listed(value)] for key, value in run.environment.items() if key != "packages"]
+        rows = [
+            [key, _listed(value)] for key, value in run.environment.items() if key != "packages"
+        ]
         rows += [[name, version] for name, version in packages.items()]
-        folded.append(Folded("Environment", table=plain_table(["what", "value"], rows, text=(0, 1))))
+        folded.append(
+            Folded("Environment", table=plain_table(["what", "value"], rows, text=(0, 1)))
+        )
     return Section("setup", "What was run", texts, tables=tables, gaps=gaps, folded=folded)
 
 
@@ -225,15 +286,24 @@ def lead_of(run: RunFiles) -> list[str]:
     data, encoder, train = (config.get(room, {}) for room in ("data", "encoder", "train"))
     lines = []
     if config:
-        start = f"weights {Path(str(encoder['weights'])).name}" if encoder.get("weights") else "random weights"
-        rounds = train.get("rounds", 0)
-        rounds = (
-            f"{rounds} round{'s' if rounds != 1 else ''} of part discovery and {train.get('epochs')} epochs of training"
+        start = (
+            f"weights {Path(str(encoder['weights'])).name}"
+            if encoder.get("weights")
+            else "random weights"
         )
+        rounds = train.get("rounds", 0)
+        rounds = f"{rounds} round{'s' if rounds != 1 else ''} of part discovery and {train.get('epochs')} epochs of training"
         what = f"{encoder.get('name')} ({start}) on {data.get('name')} at {data.get('size')} px"
         lines.append(f"{what}: {rounds}, seed {config.get('run', {}).get('seed')}.")
-    seconds, commit = run.results.get("seconds"), run.results.get("commit") or run.environment.get("commit")
-    state = f"Finished; the last start took {_duration(seconds)}." if seconds is not None else "Not finished yet."
+    seconds, commit = (
+        run.results.get("seconds"),
+        run.results.get("commit") or run.environment.get("commit"),
+    )
+    state = (
+        f"Finished; the last start took {_duration(seconds)}."
+        if seconds is not None
+        else "Not finished yet."
+    )
     return [*lines, state + (f" Code at commit {commit}." if commit else "")]
 
 

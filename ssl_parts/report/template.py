@@ -1,4 +1,6 @@
-"""The page: one file, no network, no script. Kept as a string so that it travels with the package like any module."""
+"""The page: one file, no network, no script. Kept as a string so that it travels with the package
+like any module.
+"""
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #5b6570; --line: #d9dee3; --card: #f6f7f9;

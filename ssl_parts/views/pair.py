@@ -1,6 +1,7 @@
 """Two views of each image, with the part ids that moved along, as a pure function of (seed, step).
 
-Shapes: B images of this process, N = 2B views (first all view 1, then all view 2), SxS view, gxg grid of ids.
+Shapes: B images of this process, N = 2B views (first all view 1, then all view 2), SxS view, gxg
+grid of ids.
 """
 
 from dataclasses import dataclass, field
@@ -12,8 +13,19 @@ from torch import Tensor
 
 from ssl_parts.errors import ConfigError
 from ssl_parts.views.background import BLOCK, exchange_backgrounds
-from ssl_parts.views.geometry import CropConfig, random_crops, sample_ids, sample_images, snap_to_pixels
-from ssl_parts.views.photometric import PhotometricConfig, Photometry, apply_photometry, draw_photometry
+from ssl_parts.views.geometry import (
+    CropConfig,
+    random_crops,
+    sample_ids,
+    sample_images,
+    snap_to_pixels,
+)
+from ssl_parts.views.photometric import (
+    PhotometricConfig,
+    Photometry,
+    apply_photometry,
+    draw_photometry,
+)
 
 
 class Interpolation(Enum):
@@ -26,9 +38,11 @@ class ViewsConfig:
     """Both views of a pair: METHODS §1.5."""
 
     size: int = 224  # side of a view in pixels
-    ids_size: int = 56  # side of the grid on which a view's part ids are sampled, before the vote on the feature grid
+    # side of the grid on which a view's part ids are sampled, before the vote on the feature grid
+    ids_size: int = 56
     interpolation: Interpolation = Interpolation.bicubic
-    swap_background: float = 0.0  # probability that a view gets another image's background; needs a foreground step
+    # probability that a view gets another image's background; needs a foreground step
+    swap_background: float = 0.0
     crop: CropConfig = field(default_factory=CropConfig)
     photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
 
@@ -38,7 +52,9 @@ class ViewsConfig:
         if not 1 <= self.ids_size <= self.size:
             raise ConfigError(f"views.ids_size={self.ids_size}: lies in 1..views.size={self.size}")
         if not 0 <= self.swap_background <= 1:
-            raise ConfigError(f"views.swap_background={self.swap_background}: a probability lies in [0, 1]")
+            raise ConfigError(
+                f"views.swap_background={self.swap_background}: a probability lies in [0, 1]"
+            )
         self.crop.check()
         self.photometric.check()
 
@@ -49,8 +65,10 @@ class Recipe:
 
     theta_N23: Tensor
     photometry: tuple[Photometry, Photometry]
-    swapped: tuple[Tensor, Tensor]  # bool (B,): which images of view 1 and 2 get another background
-    uniform_B: Tensor  # (B, 256) numbers in [0, 1): the priority of each part id, the same in both views
+    # bool (B,): which images of view 1 and 2 get another background
+    swapped: tuple[Tensor, Tensor]
+    # (B, 256) numbers in [0, 1): the priority of each part id, the same in both views
+    uniform_B: Tensor
 
     def share(self, rows: slice) -> "Recipe":
         """The part of it that belongs to the images `rows` (a rank's share of the global batch)."""
@@ -83,7 +101,9 @@ def check_share(share: int, config: ViewsConfig) -> None:
 
 
 def draw_recipe(n: int, config: ViewsConfig, seed: int, step: int) -> Recipe:
-    """A pure function of its arguments: the same after a resume, on any device, for any split over processes."""
+    """A pure function of its arguments: the same after a resume, on any device, for any split over
+    processes.
+    """
     entropy = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(entropy >> 1))
     theta = torch.cat([random_crops(n, config.crop, generator) for _ in range(2)])
@@ -115,8 +135,14 @@ def make_views(
     for view, (part, photometry) in enumerate(zip(theta.chunk(2), recipe.photometry, strict=True)):
         shown = images_BCHW
         if ids_Bhw is not None and background is not None:
-            shown = exchange_backgrounds(images_BCHW, ids_Bhw != background, recipe.swapped[view], view)
-        views.append(apply_photometry(sample_images(shown, part, config.size, config.interpolation.value), photometry))
+            shown = exchange_backgrounds(
+                images_BCHW, ids_Bhw != background, recipe.swapped[view], view
+            )
+        views.append(
+            apply_photometry(
+                sample_images(shown, part, config.size, config.interpolation.value), photometry
+            )
+        )
     theta = theta.to(device, non_blocking=True)
     if ids_Bhw is None:
         return Views(torch.cat(views), None, theta, None)

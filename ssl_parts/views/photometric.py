@@ -1,7 +1,9 @@
-"""Colour, blur and solarisation of a batch on its own device, each image with its own numbers (METHODS §1.5; kornia).
+"""Colour, blur and solarisation of a batch on its own device, each image with its own numbers
+(METHODS §1.5; kornia).
 
-The numbers are drawn on the CPU for the global batch, so a rank can take its share and one process with 2B images sees
-what two with B see. Images are float RGB in [0, 1]: solarisation inverts what is above 0.5 of 1 (METHODS §1.8).
+The numbers are drawn on the CPU for the global batch, so a rank can take its share and one process
+with 2B images sees what two with B see. Images are float RGB in [0, 1]: solarisation inverts what
+is above 0.5 of 1 (METHODS §1.8).
 """
 
 from dataclasses import dataclass, field
@@ -25,27 +27,38 @@ class PhotometricConfig:
     jitter: float = 0.8  # probability of the four above
     grey: float = 0.0  # probability of greyscale (SimCLR 0.2; PARTICLE none)
     blur: list[float] = field(default_factory=lambda: [1.0, 0.1])  # probability
-    blur_sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])  # pixels at 224 px, scaled with the view size
+    # pixels at 224 px, scaled with the view size
+    blur_sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])
     solarise: list[float] = field(default_factory=lambda: [0.0, 0.2])  # probability
 
     def check(self) -> None:
         for key in ("jitter", "grey"):
             if not 0 <= getattr(self, key) <= 1:
-                raise ConfigError(f"views.photometric.{key}={getattr(self, key)}: a probability lies in [0, 1]")
+                raise ConfigError(
+                    f"views.photometric.{key}={getattr(self, key)}: a probability lies in [0, 1]"
+                )
         for key in ("blur", "solarise"):
             pair = list(getattr(self, key))
             if len(pair) != 2 or not all(0 <= p <= 1 for p in pair):
-                raise ConfigError(f"views.photometric.{key}={pair}: two probabilities, for view 1 and view 2")
+                raise ConfigError(
+                    f"views.photometric.{key}={pair}: two probabilities, for view 1 and view 2"
+                )
         for key in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, key) <= 1:
-                raise ConfigError(f"views.photometric.{key}={getattr(self, key)}: a strength lies in [0, 1]")
+                raise ConfigError(
+                    f"views.photometric.{key}={getattr(self, key)}: a strength lies in [0, 1]"
+                )
         if not 0 <= self.hue <= 0.5:
-            raise ConfigError(f"views.photometric.hue={self.hue}: lies in [0, 0.5] turns of the colour circle")
+            raise ConfigError(
+                f"views.photometric.hue={self.hue}: lies in [0, 0.5] turns of the colour circle"
+            )
 
 
 @dataclass(frozen=True)
 class Photometry:
-    """What happens to each of N images; CPU tensors of length N. Factors of 1 and shifts of 0 change nothing."""
+    """What happens to each of N images; CPU tensors of length N. Factors of 1 and shifts of 0
+    change nothing.
+    """
 
     brightness: Tensor
     contrast: Tensor
@@ -61,7 +74,9 @@ class Photometry:
         return Photometry(**{name: value[rows] for name, value in vars(self).items()})
 
 
-def draw_photometry(n: int, view: int, config: PhotometricConfig, generator: torch.Generator) -> Photometry:
+def draw_photometry(
+    n: int, view: int, config: PhotometricConfig, generator: torch.Generator
+) -> Photometry:
     """Numbers for n images of view 0 or 1."""
 
     def uniform(low: float, high: float) -> Tensor:
@@ -84,7 +99,9 @@ def draw_photometry(n: int, view: int, config: PhotometricConfig, generator: tor
 
 
 def apply_photometry(images_NCHW: Tensor, p: Photometry) -> Tensor:
-    """Jitter, greyscale, blur, solarise, in this order. Masks live on the CPU: choosing rows waits for no device."""
+    """Jitter, greyscale, blur, solarise, in this order. Masks live on the CPU: choosing rows waits
+    for no device.
+    """
     images_NCHW = _on_rows(images_NCHW, p, p.jittered, _jitter)
     images_NCHW = _on_rows(images_NCHW, p, p.grey, _grey)
     images_NCHW = _on_rows(images_NCHW, p, p.blurred, _blur)

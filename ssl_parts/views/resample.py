@@ -1,7 +1,9 @@
-"""Cropping windows out of images and resizing them: torchvision's RandomResizedCrop, a batch at a time.
+"""Cropping windows out of images and resizing them: torchvision's RandomResizedCrop, a batch at a
+time.
 
-Antialiased bicubic or bilinear, as Pillow does it. On a CPU each window goes through torch's vectorised uint8 kernel;
-on a GPU the whole batch is two matrix products with the same weights (equal to within rounding to 8 bits, tested).
+Antialiased bicubic or bilinear, as Pillow does it. On a CPU each window goes through torch's
+vectorised uint8 kernel; on a GPU the whole batch is two matrix products with the same weights
+(equal to within rounding to 8 bits, tested).
 
 Shapes: N images, C channels, HxW pixels, SxS output.
 """
@@ -12,7 +14,11 @@ from torch import Tensor
 
 
 def crop_and_resize(
-    images_NCHW: Tensor, windows_N4: Tensor, mirrored_N: Tensor, size: int, interpolation: str = "bicubic"
+    images_NCHW: Tensor,
+    windows_N4: Tensor,
+    mirrored_N: Tensor,
+    size: int,
+    interpolation: str = "bicubic",
 ) -> Tensor:
     """Views of windows of images, some of them mirrored: float (N,C,size,size) in [0, 1].
 
@@ -23,43 +29,65 @@ def crop_and_resize(
         interpolation: "bicubic" or "bilinear", antialiased.
     """
     if images_NCHW.device.type == "cpu":
-        return _each_window(images_NCHW, windows_N4, mirrored_N, size, interpolation).float().div_(255)
+        return (
+            _each_window(images_NCHW, windows_N4, mirrored_N, size, interpolation).float().div_(255)
+        )
     device, pixels = images_NCHW.device, images_NCHW.float().div_(255)
-    return resize_by_products(pixels, windows_N4.to(device), mirrored_N.to(device), size, interpolation)
+    return resize_by_products(
+        pixels, windows_N4.to(device), mirrored_N.to(device), size, interpolation
+    )
 
 
 def resize_by_products(
     pixels_NCHW: Tensor, windows_N4: Tensor, mirrored_N: Tensor, size: int, interpolation: str
 ) -> Tensor:
-    """The same for float images in [0, 1] on any device: weights of rows times image times weights of columns."""
+    """The same for float images in [0, 1] on any device: weights of rows times image times weights
+    of columns.
+    """
     x_N, y_N, width_N, height_N = windows_N4.unbind(1)
     rows_NSH = resampling_weights(y_N, height_N, size, pixels_NCHW.shape[2], interpolation)
     columns_NSW = resampling_weights(x_N, width_N, size, pixels_NCHW.shape[3], interpolation)
     columns_NSW = torch.where(mirrored_N[:, None, None], columns_NSW.flip(1), columns_NSW)
-    narrow_NCHS = (pixels_NCHW @ columns_NSW[:, None].mT).clamp_(0, 1)  # 8 bits between the passes cannot overshoot
+    # 8 bits between the passes cannot overshoot
+    narrow_NCHS = (pixels_NCHW @ columns_NSW[:, None].mT).clamp_(0, 1)
     return (rows_NSH[:, None] @ narrow_NCHS).clamp_(0, 1)
 
 
-def resampling_weights(start_N: Tensor, length_N: Tensor, size: int, side: int, interpolation: str) -> Tensor:
-    """What each of `side` pixels adds to each output pixel of the window [start, start + length): (N,size,side).
+def resampling_weights(
+    start_N: Tensor, length_N: Tensor, size: int, side: int, interpolation: str
+) -> Tensor:
+    """What each of `side` pixels adds to each output pixel of the window [start, start + length):
+    (N,size,side).
 
-    The kernel is stretched where the window shrinks, and cut and normalised at the window's edges (Pillow's rule).
+    The kernel is stretched where the window shrinks, and cut and normalised at the window's edges
+    (Pillow's rule).
     """
     scale_N11 = (length_N / size)[:, None, None]
-    centre_NS1 = start_N[:, None, None] + (torch.arange(size, device=start_N.device)[:, None] + 0.5) * scale_N11
+    centre_NS1 = (
+        start_N[:, None, None]
+        + (torch.arange(size, device=start_N.device)[:, None] + 0.5) * scale_N11
+    )
     pixel_W = torch.arange(side, device=start_N.device)
     kernel = {"bicubic": _cubic, "bilinear": _linear}[interpolation]
     weights_NSW = kernel((pixel_W + 0.5 - centre_NS1) / scale_N11.clamp(min=1))
     end_N = start_N + length_N
-    weights_NSW = weights_NSW * ((pixel_W >= start_N[:, None, None]) & (pixel_W < end_N[:, None, None]))
+    weights_NSW = weights_NSW * (
+        (pixel_W >= start_N[:, None, None]) & (pixel_W < end_N[:, None, None])
+    )
     return weights_NSW / weights_NSW.sum(2, keepdim=True)
 
 
-def _each_window(images_NCHW: Tensor, windows_N4: Tensor, mirrored_N: Tensor, size: int, interpolation: str) -> Tensor:
+def _each_window(
+    images_NCHW: Tensor, windows_N4: Tensor, mirrored_N: Tensor, size: int, interpolation: str
+) -> Tensor:
     out = images_NCHW.new_empty(*images_NCHW.shape[:2], size, size)
-    for n, ((x, y, width, height), mirror) in enumerate(zip(windows_N4.tolist(), mirrored_N.tolist(), strict=True)):
+    for n, ((x, y, width, height), mirror) in enumerate(
+        zip(windows_N4.tolist(), mirrored_N.tolist(), strict=True)
+    ):
         window = images_NCHW[n : n + 1, :, y : y + height, x : x + width]
-        view = F.interpolate(window, (size, size), mode=interpolation, antialias=True, align_corners=False)
+        view = F.interpolate(
+            window, (size, size), mode=interpolation, antialias=True, align_corners=False
+        )
         out[n] = view[0].flip(2) if mirror else view[0]
     return out
 

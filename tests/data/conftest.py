@@ -1,4 +1,6 @@
-"""Tiny images and archives, generated: a smooth picture with one bright corner, so that turns and flips show."""
+"""Tiny images and archives, generated: a smooth picture with one bright corner, so that turns and
+flips show.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -25,7 +25,10 @@ def aircraft(tmp_path, write_image, write_text):
         for s, split in enumerate(("train", "val", "test")):
             rows = [(f"{1000000 * s + i:07d}", list(VARIANTS)[(i + s) % 3]) for i in range(4)]
             rows = [(key, name if level == "variant" else VARIANTS[name]) for key, name in rows]
-            write_text(data / f"images_{level}_{split}.txt", "".join(f"{key} {name}\n" for key, name in rows))
+            write_text(
+                data / f"images_{level}_{split}.txt",
+                "".join(f"{key} {name}\n" for key, name in rows),
+            )
             for key, _ in rows:
                 write_image(data / "images" / f"{key}.jpg", 60, 80, seed=int(key) % 997)
     keys = sorted(path.stem for path in (data / "images").iterdir())
@@ -40,11 +43,16 @@ def test_aircraft_splits_and_labels_are_torchvisions(aircraft):
             ours = build_dataset("aircraft", root, split, level=level, allow_partial=True)
             theirs = FGVCAircraft(root, split=split, annotation_level=level)
             expected = {
-                str(f).rsplit("/", 1)[1]: theirs.classes[c] for f, c in zip(theirs._image_files, theirs._labels)
+                str(f).rsplit("/", 1)[1]: theirs.classes[c]
+                for f, c in zip(theirs._image_files, theirs._labels)
             }
-            assert {p.rsplit("/", 1)[1]: ours.classes[c] for p, c in zip(ours.paths, ours.labels)} == expected
+            assert {
+                p.rsplit("/", 1)[1]: ours.classes[c] for p, c in zip(ours.paths, ours.labels)
+            } == expected
     both = build_dataset("aircraft", aircraft, "trainval", allow_partial=True)
-    parts = [build_dataset("aircraft", aircraft, split, allow_partial=True) for split in ("fit", "val")]
+    parts = [
+        build_dataset("aircraft", aircraft, split, allow_partial=True) for split in ("fit", "val")
+    ]
     assert sorted(both.paths) == sorted(parts[0].paths + parts[1].paths) and len(both) == 8
 
 
@@ -92,9 +100,15 @@ def oid(tmp_path, write_image, write_text):
 def test_oid_reads_four_overlapping_maps(oid):
     train, test = (build_dataset("oid_aircraft", oid, split) for split in ("train", "test"))
     assert train.paths == ["0.jpg", "1.jpg", "2.jpg"] and test.paths == ["3.jpg", "4.jpg"]
-    assert train.part_names == ["nose", "vertical stabiliser", "wheel", "wing"] and train.classes == []
+    assert (
+        train.part_names == ["nose", "vertical stabiliser", "wheel", "wing"] and train.classes == []
+    )
     sample = test[1]
-    assert sample.image.shape == (3, 39, 50) and sample.part_mask.shape == (4, 39, 50) and sample.label is None
+    assert (
+        sample.image.shape == (3, 39, 50)
+        and sample.part_mask.shape == (4, 39, 50)
+        and sample.label is None
+    )
     assert sample.part_mask.flatten(1).sum(1).tolist() == [14 * 15] * 4
     assert sample.part_mask.sum(0).max() == 2
     assert ImageBank(test, 24, "squash").sample(1).part_mask.shape == (4, 24, 24)
@@ -102,7 +116,9 @@ def test_oid_reads_four_overlapping_maps(oid):
 
 def test_oid_partial_and_without_maps(oid):
     (oid / "data_oid/1/1_wheel.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 5 images have not all four part maps.*allow_partial"):
+    with pytest.raises(
+        DataError, match=r"1 of 5 images have not all four part maps.*allow_partial"
+    ):
         build_dataset("oid_aircraft", oid)
     assert build_dataset("oid_aircraft", oid, allow_partial=True).paths == ["0.jpg", "2.jpg"]
     (oid / "data_oid").rename(oid / "elsewhere")
@@ -120,7 +136,11 @@ FIELDS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname")
 
 def annotations(rows, fields=FIELDS):
     """A MATLAB structure array as the devkit has it."""
-    return {"annotations": np.array([tuple(row) for row in rows], dtype=[(field, object) for field in fields])[None]}
+    return {
+        "annotations": np.array(
+            [tuple(row) for row in rows], dtype=[(field, object) for field in fields]
+        )[None]
+    }
 
 
 @pytest.fixture
@@ -131,8 +151,12 @@ def cars(tmp_path, write_image):
         rows = []
         for i in range(6):
             write_image(root / f"cars_{split}/{i + 1:05d}.jpg", 40, 60, seed=i)
-            rows.append((1 + i, 5, 50, 30, (i * (2 if split == "test" else 1)) % 3 + 1, f"{i + 1:05d}.jpg"))
-        file = root / ("devkit/cars_train_annos.mat" if split == "train" else "cars_test_annos_withlabels.mat")
+            rows.append(
+                (1 + i, 5, 50, 30, (i * (2 if split == "test" else 1)) % 3 + 1, f"{i + 1:05d}.jpg")
+            )
+        file = root / (
+            "devkit/cars_train_annos.mat" if split == "train" else "cars_test_annos_withlabels.mat"
+        )
         savemat(file, annotations(rows))
     savemat(root / "devkit/cars_meta.mat", {"class_names": np.array(CARS, dtype=object)[None]})
     return root
@@ -163,7 +187,9 @@ def test_cars_in_class_folders(tmp_path, write_image, write_text):
     for i in range(6):
         write_image(root / ("train" if i < 4 else "test") / CARS[i % 2] / f"{i:05d}.jpg", 40, 60)
     write_text(tmp_path / "anno_train.csv", "00001.jpg,2,3,40,30,1\n")
-    train, test = (build_dataset("cars", tmp_path, s, allow_partial=True) for s in ("train", "test"))
+    train, test = (
+        build_dataset("cars", tmp_path, s, allow_partial=True) for s in ("train", "test")
+    )
     assert len(train) == 4 and len(test) == 2 and train.classes == CARS[:2]
     boxes = {path.rsplit("/", 1)[1]: train[i].box for i, path in enumerate(train.paths)}
     assert boxes.pop("00001.jpg") == (1, 2, 40, 30) and set(boxes.values()) == {None}
@@ -175,9 +201,15 @@ def test_cars_in_one_list(tmp_path, write_image):
         write_image(tmp_path / f"car_ims/{i:06d}.jpg")
         rows.append((f"car_ims/{i:06d}.jpg", 1, 1, 20, 20, i % 2 + 1, int(i == 3)))
     fields = ("relative_im_path", *FIELDS[:5], "test")
-    savemat(tmp_path / "cars_annos.mat", annotations(rows, fields) | {"class_names": np.array(CARS, dtype=object)})
+    savemat(
+        tmp_path / "cars_annos.mat",
+        annotations(rows, fields) | {"class_names": np.array(CARS, dtype=object)},
+    )
     train = build_dataset("cars", tmp_path, allow_partial=True)
-    assert train.labels.tolist() == [0, 1, 0] and len(build_dataset("cars", tmp_path, "test", allow_partial=True)) == 1
+    assert (
+        train.labels.tolist() == [0, 1, 0]
+        and len(build_dataset("cars", tmp_path, "test", allow_partial=True)) == 1
+    )
 
 
 def test_cars_errors(tmp_path, cars):

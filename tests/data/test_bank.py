@@ -9,10 +9,10 @@ import torch
 from ssl_parts.data import cache as caching
 from ssl_parts.data.bank import ImageBank
 from ssl_parts.data.decode import decode_image
-from ssl_parts.data.folder import Folder
 from ssl_parts.data.geometry import fit_image
 from ssl_parts.data.order import batch_indices
 from ssl_parts.data.records import Sample
+from ssl_parts.data.sets.folder import Folder
 from ssl_parts.errors import ConfigError, DataError
 
 
@@ -38,7 +38,9 @@ def test_images_are_the_fitted_files(counted, tmp_path, cache, fit):
     for _ in range(2):  # the second time from the cache
         images = bank.images([7, 0, 7])
         for image, i in zip(images, (7, 0, 7)):
-            assert torch.equal(image, fit_image(decode_image(counted.root / counted.paths[i]), 32, fit))
+            assert torch.equal(
+                image, fit_image(decode_image(counted.root / counted.paths[i]), 32, fit)
+            )
     assert torch.equal(bank.sample(7).image, images[0])
     assert counted.decoded == {"memory": 3, "disk": 3, "none": 7}[cache]
 
@@ -71,16 +73,20 @@ def test_disk_cache_outlives_the_bank_and_tells_contents_apart(counted, tmp_path
 
 def test_disk_cache_is_shared_by_processes(image_folder, tmp_path):
     code = (
-        "import sys; from ssl_parts.data.bank import ImageBank; from ssl_parts.data.folder import Folder\n"
+        "import sys; from ssl_parts.data.bank import ImageBank; from ssl_parts.data.sets.folder import Folder\n"
         "b = ImageBank(Folder(sys.argv[1]), 24, cache='disk', cache_dir=sys.argv[2]).fill(start=int(sys.argv[3]))\n"
         "from ssl_parts.data.order import batch_indices\n"
         "print(int(b.images(range(12)).long().sum()), *batch_indices(41, 7, 60, 9))"
     )
     arguments = [sys.executable, "-c", code, str(image_folder), str(tmp_path / "c")]
-    running = [subprocess.Popen([*arguments, start], stdout=subprocess.PIPE, text=True) for start in ("0", "6")]
+    running = [
+        subprocess.Popen([*arguments, start], stdout=subprocess.PIPE, text=True)
+        for start in ("0", "6")
+    ]
     said = {process.communicate()[0].strip() for process in running}
     total = int(ImageBank(Folder(image_folder), 24).images(range(12)).long().sum())
-    assert said == {" ".join(map(str, [total, *batch_indices(41, 7, 60, 9)]))}  # the order is the same there too
+    # the order is the same there too
+    assert said == {" ".join(map(str, [total, *batch_indices(41, 7, 60, 9)]))}
     assert len(list((tmp_path / "c").iterdir())) == 1  # one cache, and no temporary left
 
 
@@ -101,7 +107,9 @@ def test_flags_follow_pixels_to_disk(counted, tmp_path, monkeypatch):
 def test_pixels_that_cannot_be_flushed_are_not_flagged(counted, tmp_path, monkeypatch):
     bank = ImageBank(counted, 16, cache="disk", cache_dir=tmp_path / "c")
     bank.images([0, 1])
-    monkeypatch.setattr(np.memmap, "flush", lambda array: (_ for _ in ()).throw(OSError("the disk is full")))
+    monkeypatch.setattr(
+        np.memmap, "flush", lambda array: (_ for _ in ()).throw(OSError("the disk is full"))
+    )
     with pytest.raises(OSError, match="full"):
         bank.flush()
     assert not np.load(next((tmp_path / "c").glob("*/done.npy"))).any()

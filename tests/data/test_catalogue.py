@@ -21,14 +21,19 @@ def config(**changes) -> DataConfig:
 def test_unknown_names_have_a_way_out(tmp_path):
     with pytest.raises(ConfigError, match=r"name='cbu' is unknown, did you mean 'cub'"):
         build_dataset("cbu", tmp_path)
-    with pytest.raises(ConfigError, match=r"no option 'allow_partail', did you mean 'allow_partial'"):
+    with pytest.raises(
+        ConfigError, match=r"no option 'allow_partail', did you mean 'allow_partial'"
+    ):
         build_dataset("cub", tmp_path, allow_partail=True)
 
 
 def test_every_row_opens_a_class_and_every_set_has_a_config_file():
     for name in SETS:
         assert isinstance(options_of(name), list)
-    files = {path.stem: yaml.safe_load(path.read_text()) for path in (REPO / "configs/data").glob("*.yaml")}
+    files = {
+        path.stem: yaml.safe_load(path.read_text())
+        for path in (REPO / "configs/data").glob("*.yaml")
+    }
     assert set(SETS) <= {content["name"] for content in files.values()}
     for stem, content in files.items():
         made = config(**(content | ({"root": "/somewhere"} if "root" in content else {})))
@@ -45,7 +50,10 @@ def test_every_row_opens_a_class_and_every_set_has_a_config_file():
         ({"name": "folder", "root": "/x", "size": 4}, "size=4"),
         ({"split": "training"}, "split='training'"),
         ({"images": 0}, "images=0"),
-        ({"name": "folder", "root": "/x", "species": 8}, r"species=8: data=folder has no such option"),
+        (
+            {"name": "folder", "root": "/x", "species": 8},
+            r"species=8: data=folder has no such option",
+        ),
     ],
 )
 def test_check(changes, message):
@@ -54,7 +62,14 @@ def test_check(changes, message):
 
 
 def test_build_and_bank(image_folder):
-    made = config(name="folder", root=str(image_folder), size=24, fit="pad", test_share=0.25, on_bad_image="skip")
+    made = config(
+        name="folder",
+        root=str(image_folder),
+        size=24,
+        fit="pad",
+        test_share=0.25,
+        on_bad_image="skip",
+    )
     assert len(made.build()) == 9 and len(made.build("test")) == 3
     bank = build_bank(made, "test")
     assert bank.images([0, 1, 2]).shape == (3, 3, 24, 24) and bank.dataset.split == "test"
@@ -78,4 +93,6 @@ def test_synthetic_birds_options():
     assert isinstance(data, PartsDataset) and len(data.classes) == 4
     bank = build_bank(made, "test")
     sample = bank.sample(2)
-    assert np.array_equal(bank.images([2])[0].numpy(), sample.image.numpy()) and sample.part_mask.shape == (48, 48)
+    assert np.array_equal(
+        bank.images([2])[0].numpy(), sample.image.numpy()
+    ) and sample.part_mask.shape == (48, 48)

@@ -5,8 +5,8 @@ import torch
 from ssl_parts.data.bank import ImageBank
 from ssl_parts.data.class_balanced import ClassBalanced
 from ssl_parts.data.device_bank import DeviceBank
-from ssl_parts.data.folder import Folder
 from ssl_parts.data.loader import BatchStream
+from ssl_parts.data.sets.folder import Folder
 from ssl_parts.errors import ConfigError, DataError
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(7), [10, 3, 1, 12, 8, 2, 5]))
@@ -23,7 +23,9 @@ def test_p_classes_of_q_images():
             members = int((LABELS[group[0]] == LABELS).sum())
             assert len(set(group)) == min(4, members)
     assert np.array_equal(order(41), ClassBalanced(LABELS, 3, 4, seed=1)(41))
-    assert any(not np.array_equal(order(s), ClassBalanced(LABELS, 3, 4, seed=2)(s)) for s in range(3))
+    assert any(
+        not np.array_equal(order(s), ClassBalanced(LABELS, 3, 4, seed=2)(s)) for s in range(3)
+    )
 
 
 def test_classes_and_their_images_are_read_equally_often():
@@ -32,7 +34,8 @@ def test_classes_and_their_images_are_read_equally_often():
     for label in (0, 1, 3, 4, 5, 6):
         counts = seen[label == LABELS]
         assert counts.min() > 0.9 * counts.max()
-        assert abs(counts.sum() - 2000) < 1  # six classes in passes of three steps: each in every pass
+        # six classes in passes of three steps: each in every pass
+        assert abs(counts.sum() - 2000) < 1
 
 
 def test_no_image_twice_in_a_pass_of_its_class():
@@ -56,7 +59,9 @@ def test_stream_of_balanced_batches_and_device_bank(image_folder):
     with BatchStream(device, order.batch, indices_of=order) as stream:
         for _ in range(5):
             step, indices, images = next(stream)
-            assert np.array_equal(indices.numpy(), order(step)) and torch.equal(images, bank.images(indices))
+            assert np.array_equal(indices.numpy(), order(step)) and torch.equal(
+                images, bank.images(indices)
+            )
     assert len(device) == 12 and torch.equal(device.images([3, 3, 0]), bank.images([3, 3, 0]))
     assert torch.equal(device.sample(2).image, bank.sample(2).image)
     with pytest.raises(DataError, match=r"0\.\.11"):

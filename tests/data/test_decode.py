@@ -11,7 +11,9 @@ from ssl_parts.data import decode as decoding
 from ssl_parts.data.decode import MAX_PIXELS, decode_image, decode_mask, looks_whole
 from ssl_parts.errors import DataError
 
-RAMP = np.stack(np.broadcast_arrays(np.arange(48)[None, :] * 5, np.arange(32)[:, None] * 7, 90), -1).astype(np.uint8)
+RAMP = np.stack(
+    np.broadcast_arrays(np.arange(48)[None, :] * 5, np.arange(32)[:, None] * 7, 90), -1
+).astype(np.uint8)
 
 
 def encoded(image, **save) -> bytes:
@@ -55,7 +57,9 @@ def test_exif_orientation(orientation, kind):
 def test_greyscale_is_three_equal_channels():
     grey = RAMP[..., 0]
     for kind in ("JPEG", "PNG"):
-        image = decode_image(encoded(grey, format=kind, **({"quality": 100} if kind == "JPEG" else {})), "g")
+        image = decode_image(
+            encoded(grey, format=kind, **({"quality": 100} if kind == "JPEG" else {})), "g"
+        )
         assert (image[0] == image[1]).all() and (image[0] == image[2]).all()
         assert np.abs(image[0].numpy().astype(int) - grey).max() <= 2
 
@@ -90,7 +94,11 @@ def test_transparent_shows_white_in_every_mode():
     palette = Image.fromarray(RAMP).quantize(8)
     palette.info["transparency"] = palette.getpixel((0, 0))
     assert (
-        decode_image(encoded(palette, format="PNG", transparency=palette.getpixel((0, 0))), "p")[:, 0, 0].eq(255).all()
+        decode_image(encoded(palette, format="PNG", transparency=palette.getpixel((0, 0))), "p")[
+            :, 0, 0
+        ]
+        .eq(255)
+        .all()
     )
     la = np.dstack([RAMP[..., 0], np.zeros(RAMP.shape[:2], np.uint8)])
     assert decode_image(encoded(Image.fromarray(la, "LA"), format="PNG"), "la").eq(255).all()
@@ -111,7 +119,9 @@ def test_animation_gives_its_first_frame():
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.97])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 def test_truncated_names_the_file(tmp_path, share, kind):
-    data = encoded(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8), format=kind)
+    data = encoded(
+        np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8), format=kind
+    )
     path = tmp_path / "cut.bin"
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(DataError, match=r"cut\.bin.*on_bad_image=skip"):
@@ -130,13 +140,24 @@ def test_empty_missing_and_folder(tmp_path):
 
 def test_bomb_sized_header_is_refused_before_memory_is_taken():
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    bomb = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(99)))
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(bytes(99)))
+    )
     with pytest.raises(DataError, match=r"bomb\.png"):
         decode_image(bomb + png_chunk(b"IEND", b""), "bomb.png")
     side = int(MAX_PIXELS**0.5) + 1
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    large = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(99)))
-    with pytest.raises(DataError, match="above the limit"), pytest.warns(Image.DecompressionBombWarning):
+    large = (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(bytes(99)))
+    )
+    with (
+        pytest.raises(DataError, match="above the limit"),
+        pytest.warns(Image.DecompressionBombWarning),
+    ):
         decode_image(large + png_chunk(b"IEND", b""), "large.png")
 
 
@@ -146,7 +167,9 @@ def test_masks_keep_ids(tmp_path):
     palette = Image.fromarray(ids, "P")
     palette.putpalette(list(range(255, -1, -1)) * 3)
     assert np.array_equal(decode_mask(encoded(palette, format="PNG"), "m").numpy(), ids)
-    assert np.array_equal(decode_mask(encoded(np.dstack([ids] * 3), format="PNG"), "m").numpy(), ids)
+    assert np.array_equal(
+        decode_mask(encoded(np.dstack([ids] * 3), format="PNG"), "m").numpy(), ids
+    )
     with pytest.raises(DataError, match="colours"):
         decode_mask(encoded(RAMP, format="PNG"), "colour.png")
     with pytest.raises(DataError, match=r"deep\.png.*0\.\.255"):

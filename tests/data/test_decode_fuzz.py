@@ -1,4 +1,6 @@
-"""500 damaged files: each decodes to a proper image or raises DataError with its path; memory stays bounded."""
+"""500 damaged files: each decodes to a proper image or raises DataError with its path; memory
+stays bounded.
+"""
 
 import io
 import resource
@@ -22,7 +24,11 @@ def originals() -> list[bytes]:
         stream = io.BytesIO()
         Image.fromarray(smooth).save(stream, format=kind)
         files.append(stream.getvalue())
-    for mode, save in (("CMYK", {"format": "JPEG"}), ("P", {"format": "PNG"}), ("RGBA", {"format": "PNG"})):
+    for mode, save in (
+        ("CMYK", {"format": "JPEG"}),
+        ("P", {"format": "PNG"}),
+        ("RGBA", {"format": "PNG"}),
+    ):
         stream = io.BytesIO()
         Image.fromarray(smooth).convert(mode).save(stream, **save)
         files.append(stream.getvalue())
@@ -55,14 +61,21 @@ def test_fuzz(tmp_path):
     for number in range(500):
         suffix = (".jpg", ".png", ".txt")[number % 3]  # often the wrong one
         path = tmp_path / f"damaged_{number:03d}{suffix}"
-        path.write_bytes(b"" if number % 50 == 0 else damage(files[number % len(files)], rng, number % 5))
+        path.write_bytes(
+            b"" if number % 50 == 0 else damage(files[number % len(files)], rng, number % 5)
+        )
         try:
             image = decode_image(path)
         except DataError as error:
             assert path.name in str(error) and "\n" not in str(error)
             refused += 1
         else:
-            assert image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3 and image.numel() > 0
+            assert (
+                image.dtype == torch.uint8
+                and image.ndim == 3
+                and image.shape[0] == 3
+                and image.numel() > 0
+            )
     assert 250 < refused < 500
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown < 1500, f"peak memory grew by {grown:.0f} MiB"

@@ -43,13 +43,18 @@ def test_split_folders(tmp_path, write_image):
     train, test = (build_dataset("folder", tmp_path, split) for split in ("train", "test"))
     assert len(train) == 8 and len(test) == 4 and train.classes == ["a", "b"]
     fit, val = (build_dataset("folder", tmp_path, split) for split in ("fit", "val"))
-    assert sorted(fit.paths + val.paths) == train.paths and np.bincount(val.labels).tolist() == [1, 1]
+    assert sorted(fit.paths + val.paths) == train.paths and np.bincount(val.labels).tolist() == [
+        1,
+        1,
+    ]
 
 
 def test_a_share_of_each_class_for_testing(image_folder):
     with pytest.raises(ConfigError, match=r"no folder test/.*data\.test_share"):
         build_dataset("folder", image_folder, "test")
-    train, test = (build_dataset("folder", image_folder, s, test_share=0.5, seed=3) for s in ("train", "test"))
+    train, test = (
+        build_dataset("folder", image_folder, s, test_share=0.5, seed=3) for s in ("train", "test")
+    )
     assert np.bincount(train.labels).tolist() == np.bincount(test.labels).tolist() == [2, 2, 2]
     assert not set(train.paths) & set(test.paths)
     assert test.paths != build_dataset("folder", image_folder, "test", test_share=0.5, seed=4).paths
@@ -61,7 +66,11 @@ def test_all_kinds_of_images_give_rgb(tmp_path):
     for i, mode in enumerate(("L", "CMYK", "P", "RGBA", "1", "I;16", "LA")):
         path = tmp_path / f"{i}.{'jpg' if mode in ('L', 'CMYK') else 'png'}"
         image = Image.new("RGB", (20, 12), (200, 30, 90))
-        (Image.fromarray(np.full((12, 20), 9999, np.uint16)) if mode == "I;16" else image.convert(mode)).save(path)
+        (
+            Image.fromarray(np.full((12, 20), 9999, np.uint16))
+            if mode == "I;16"
+            else image.convert(mode)
+        ).save(path)
     data = build_dataset("folder", tmp_path)
     assert all(data[i].image.shape == (3, 12, 20) for i in range(7)) and len(data) == 7
 
@@ -79,13 +88,15 @@ def test_the_list_of_a_large_folder_is_kept(image_folder, tmp_path, monkeypatch,
     monkeypatch.setenv("SSL_PARTS_CACHE", str(tmp_path / "indices"))
     monkeypatch.setattr(folder, "LARGE", 10)
     first = build_dataset("folder", image_folder).paths
-    assert not (tmp_path / "indices").exists()  # just written: its times may not tell the next change
+    # just written: its times may not tell the next change
+    assert not (tmp_path / "indices").exists()
     monkeypatch.setattr(folder, "SETTLED", -1)
     build_dataset("folder", image_folder)
     with monkeypatch.context() as patch:
         patch.setattr(folder, "_walk", lambda root: pytest.fail("walked again"))
         assert build_dataset("folder", image_folder).paths == first
-    os.utime(image_folder / "bee/deep", ns=(1, 1))  # so that the new image surely changes the folder's time
+    # so that the new image surely changes the folder's time
+    os.utime(image_folder / "bee/deep", ns=(1, 1))
     write_image(image_folder / "bee/deep/new.jpg")
     assert len(build_dataset("folder", image_folder)) == 13
     (image_folder / "bee/deep/new.jpg").unlink()
@@ -93,6 +104,9 @@ def test_the_list_of_a_large_folder_is_kept(image_folder, tmp_path, monkeypatch,
 
 
 def test_real_flowers(real_data):
-    train, test = (build_dataset("folder", real_data / "data/flowers17", s, test_share=0.5) for s in ("train", "test"))
+    train, test = (
+        build_dataset("folder", real_data / "data/flowers17", s, test_share=0.5)
+        for s in ("train", "test")
+    )
     assert np.bincount(train.labels).tolist() == np.bincount(test.labels).tolist() == [40] * 17
     assert train[100].image.dtype.is_floating_point is False

@@ -11,8 +11,12 @@ FITS = list(Fit)
 
 
 def noise(height: int, width: int, seed: int = 0) -> torch.Tensor:
-    coarse = np.random.default_rng(seed).integers(0, 255, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
-    return torch.from_numpy(np.kron(coarse, np.ones((8, 8, 1), np.uint8))[:height, :width].copy()).permute(2, 0, 1)
+    coarse = np.random.default_rng(seed).integers(
+        0, 255, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8
+    )
+    return torch.from_numpy(
+        np.kron(coarse, np.ones((8, 8, 1), np.uint8))[:height, :width].copy()
+    ).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize("size", [16, 50, 224])
@@ -20,10 +24,19 @@ def noise(height: int, width: int, seed: int = 0) -> torch.Tensor:
 def test_image_is_pil_antialiased_bilinear_of_the_window(fit, size):
     """PIL resizes the window by another implementation of the same filter: equal within rounding."""
     image = noise(90, 130)
-    crop = {"squash": (0, 0, 130, 90), "pad": (0, 0, 130, 90), "square": (20, 0, 110, 90), "crop": (25, 5, 104, 84)}
+    crop = {
+        "squash": (0, 0, 130, 90),
+        "pad": (0, 0, 130, 90),
+        "square": (20, 0, 110, 90),
+        "crop": (25, 5, 104, 84),
+    }
     box = crop[fit.value]
     target = (size, round(size * 90 / 130)) if fit is Fit.pad else (size, size)
-    pil = Image.fromarray(image.permute(1, 2, 0).numpy()).crop(box).resize(target, Image.Resampling.BILINEAR)
+    pil = (
+        Image.fromarray(image.permute(1, 2, 0).numpy())
+        .crop(box)
+        .resize(target, Image.Resampling.BILINEAR)
+    )
     expected = torch.from_numpy(np.array(pil)).permute(2, 0, 1)
     ours = fit_image(image, size, fit)
     assert ours.shape == (3, size, size) and ours.dtype == torch.uint8
@@ -41,10 +54,15 @@ def test_mask_box_and_keypoints_follow_the_image(fit, shape):
     """A coloured rectangle is drawn; its box, mask and centre must lie on it after the move."""
     height, width = shape
     x0, y0, x1, y1 = width // 2 - 14, height // 2 - 9, width // 2 + 12, height // 2 + 17
-    image, mask = torch.full((3, *shape), 40, dtype=torch.uint8), torch.zeros(shape, dtype=torch.uint8)
+    image, mask = (
+        torch.full((3, *shape), 40, dtype=torch.uint8),
+        torch.zeros(shape, dtype=torch.uint8),
+    )
     image[:, y0:y1, x0:x1] = torch.tensor([250, 0, 0], dtype=torch.uint8)[:, None, None]
     mask[y0:y1, x0:x1] = 3
-    points = torch.tensor([[x0 + 0.5, y0 + 0.5, 1], [(x0 + x1) / 2, (y0 + y1) / 2, 1], [5, 5, 0]], dtype=torch.float32)
+    points = torch.tensor(
+        [[x0 + 0.5, y0 + 0.5, 1], [(x0 + x1) / 2, (y0 + y1) / 2, 1], [5, 5, 0]], dtype=torch.float32
+    )
     moved = fit_sample(Sample(image, 1, "r", (x0, y0, x1, y1), mask, points), 96, fit)
     painted = (moved.image[0].int() - moved.image[1].int()) > 125
     assert (painted != (moved.part_mask == 3)).float().mean() < 0.01
@@ -52,7 +70,11 @@ def test_mask_box_and_keypoints_follow_the_image(fit, shape):
     seen = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
     assert np.allclose(moved.box, [float(v) for v in seen], atol=1.01)
     x, y, visible = moved.keypoints[1].tolist()
-    assert visible == 1 and abs(x - (seen[0] + seen[2]) / 2) <= 1 and abs(y - (seen[1] + seen[3]) / 2) <= 1
+    assert (
+        visible == 1
+        and abs(x - (seen[0] + seen[2]) / 2) <= 1
+        and abs(y - (seen[1] + seen[3]) / 2) <= 1
+    )
     x, y, _ = moved.keypoints[0].tolist()
     assert moved.part_mask[int(y), int(x)] == 3
     assert moved.keypoints[2].tolist() == [0, 0, 0]
@@ -65,7 +87,9 @@ def test_mask_nearest_against_brute_force():
         for c in range(20):
             assert moved[r, c] == mask[int((r + 0.5) * 37 / 20), int((c + 0.5) * 53 / 20)]
     two = torch.stack([mask > 3, mask < 2]).to(torch.uint8)
-    assert torch.equal(Square.of(37, 53, 20, "crop").mask(two)[0], Square.of(37, 53, 20, "crop").mask(two[0]))
+    assert torch.equal(
+        Square.of(37, 53, 20, "crop").mask(two)[0], Square.of(37, 53, 20, "crop").mask(two[0])
+    )
 
 
 def test_what_is_cut_away_is_not_visible():
@@ -79,7 +103,9 @@ def test_what_is_cut_away_is_not_visible():
 
 
 def test_the_far_edge_is_outside():
-    points = torch.tensor([[100.0, 25.0, 1.0], [99.9, 49.9, 1.0], [0.0, 0.0, 1.0], [50.0, 50.0, 1.0]])
+    points = torch.tensor(
+        [[100.0, 25.0, 1.0], [99.9, 49.9, 1.0], [0.0, 0.0, 1.0], [50.0, 50.0, 1.0]]
+    )
     moved = fit_sample(Sample(noise(50, 100), 0, "wide", keypoints=points), 32, "squash")
     assert moved.keypoints[:, 2].tolist() == [0, 1, 1, 0] and moved.keypoints[:, :2].max() < 32
 
@@ -93,7 +119,11 @@ def test_extreme_shapes_work():
     for height, width in ((1, 400), (400, 1), (1, 1), (3, 2)):
         for fit in FITS:
             moved = fit_sample(
-                Sample(noise(height, width), None, "thin", part_mask=torch.ones(height, width).byte()), 24, fit
+                Sample(
+                    noise(height, width), None, "thin", part_mask=torch.ones(height, width).byte()
+                ),
+                24,
+                fit,
             )
             assert moved.image.shape == (3, 24, 24) and moved.part_mask.any()
 

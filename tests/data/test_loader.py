@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ssl_parts.data.bank import ImageBank
-from ssl_parts.data.folder import Folder
 from ssl_parts.data.loader import BatchStream
 from ssl_parts.data.order import batch_indices
+from ssl_parts.data.sets.folder import Folder
 from ssl_parts.errors import ConfigError, DataError
 
 
@@ -22,7 +22,10 @@ def take(stream, number):
 
 
 def same(a, b):
-    return all(x[0] == y[0] and torch.equal(x[1], y[1]) and torch.equal(x[2], y[2]) for x, y in zip(a, b, strict=True))
+    return all(
+        x[0] == y[0] and torch.equal(x[1], y[1]) and torch.equal(x[2], y[2])
+        for x, y in zip(a, b, strict=True)
+    )
 
 
 def test_a_batch_is_a_function_of_the_step(bank):
@@ -38,7 +41,10 @@ def test_a_batch_is_a_function_of_the_step(bank):
 def test_ranks_read_disjoint_shares_also_after_resume_with_another_number(bank):
     whole = take(BatchStream(bank, 6, seed=0, start_step=3), 2)
     for world in (2, 3):
-        shares = [take(BatchStream(bank, 6, seed=0, start_step=3, rank=r, world_size=world), 2) for r in range(world)]
+        shares = [
+            take(BatchStream(bank, 6, seed=0, start_step=3, rank=r, world_size=world), 2)
+            for r in range(world)
+        ]
         for t in range(2):
             assert torch.equal(torch.cat([share[t][1] for share in shares]), whole[t][1])
             assert torch.equal(torch.cat([share[t][2] for share in shares]), whole[t][2])

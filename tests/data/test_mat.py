@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from ssl_parts.data.mat import read_mat
+from ssl_parts.data.sets.mat import read_mat
 from ssl_parts.errors import DataError
 
 
@@ -19,10 +19,15 @@ def test_reads_numbers_text_and_structures(tmp_path):
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_numbers_are_what_scipy_wrote(tmp_path, compressed, order):
-    """Every numeric type and shape, against the values that scipy was given; and scipy reads the same."""
+    """Every numeric type and shape, against the values that scipy was given; and scipy reads the
+    same.
+    """
     rng = np.random.default_rng(0)
     types = ("f8", "f4", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
-    values = {f"v{i}": rng.integers(0, 100, (1 + i % 3, 4, 1 + i % 2)).astype(order + t) for i, t in enumerate(types)}
+    values = {
+        f"v{i}": rng.integers(0, 100, (1 + i % 3, 4, 1 + i % 2)).astype(order + t)
+        for i, t in enumerate(types)
+    }
     values["cells"] = np.array(["plain", "überzug", "", np.arange(6.0).reshape(2, 3)], dtype=object)
     values["rows"] = np.array(["one ", "three"])
     savemat(tmp_path / "a.mat", values, do_compression=compressed, oned_as="row")
@@ -46,7 +51,7 @@ def test_objects_and_functions_are_refused(tmp_path):
 
 
 def test_a_bomb_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
-    monkeypatch.setattr("ssl_parts.data.mat.MAX_BYTES", 100_000)
+    monkeypatch.setattr("ssl_parts.data.sets.mat.MAX_BYTES", 100_000)
     savemat(tmp_path / "a.mat", {"x": np.zeros(1_000_000)}, do_compression=True)
     assert (tmp_path / "a.mat").stat().st_size < 10_000
     with pytest.raises(DataError, match="decompresses to more"):
@@ -105,6 +110,6 @@ def test_hdf5_and_size(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"7\.3"):
         read_mat(tmp_path / "new.mat", "x")
     savemat(tmp_path / "a.mat", {"x": 1})
-    monkeypatch.setattr("ssl_parts.data.mat.MAX_BYTES", 10)
+    monkeypatch.setattr("ssl_parts.data.sets.mat.MAX_BYTES", 10)
     with pytest.raises(DataError, match="far more"):
         read_mat(tmp_path / "a.mat", "x")

@@ -6,10 +6,16 @@ from ssl_parts.errors import ConfigError
 
 
 def test_a_pass_reads_no_image_twice_and_differs_from_the_next():
-    passes = [np.concatenate([batch_indices(e * 6 + s, 16, 100, 3) for s in range(6)]) for e in range(4)]
+    passes = [
+        np.concatenate([batch_indices(e * 6 + s, 16, 100, 3) for s in range(6)]) for e in range(4)
+    ]
     for order in passes:
-        assert len(order) == 96 == len(set(order.tolist())) and order.min() >= 0 and order.max() < 100
-    assert all(np.array_equal(order, epoch_permutation(3, e, 100)[:96]) for e, order in enumerate(passes))
+        assert (
+            len(order) == 96 == len(set(order.tolist())) and order.min() >= 0 and order.max() < 100
+        )
+    assert all(
+        np.array_equal(order, epoch_permutation(3, e, 100)[:96]) for e, order in enumerate(passes)
+    )
     assert not np.array_equal(passes[0], passes[1])
     # what one pass leaves out is not the same in all: each image is seen sooner or later
     assert set(np.concatenate(passes).tolist()) == set(range(100))
@@ -48,7 +54,9 @@ def test_ranks_share_the_batch(world):
 
 
 def test_errors_say_the_way_out():
-    with pytest.raises(ConfigError, match=r"train\.batch=64 is larger than the data set of 12.*at most 12"):
+    with pytest.raises(
+        ConfigError, match=r"train\.batch=64 is larger than the data set of 12.*at most 12"
+    ):
         batch_indices(0, 64, 12, 0)
     with pytest.raises(ConfigError, match=r"batch=10 cannot be shared by 4.*train\.batch=8"):
         rank_slice(10, 0, 4)

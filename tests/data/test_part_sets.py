@@ -8,7 +8,7 @@ from PIL import Image
 
 from ssl_parts.data.bank import ImageBank
 from ssl_parts.data.catalogue import build_dataset
-from ssl_parts.data.coco_parts import rasterise
+from ssl_parts.data.sets.coco_parts import rasterise
 from ssl_parts.errors import ConfigError, DataError
 
 
@@ -41,14 +41,17 @@ def test_part_folder(parts):
 
 
 def test_part_folder_names_and_labels(parts, write_text):
-    write_text(parts / "labels.csv", "".join(f"{'ab'[i % 2]}/{i}.jpg,kind {i // 3}\n" for i in range(6)))
+    write_text(
+        parts / "labels.csv", "".join(f"{'ab'[i % 2]}/{i}.jpg,kind {i // 3}\n" for i in range(6))
+    )
     assert build_dataset("part_folder", parts).classes == ["kind 0", "kind 1"]
     write_text(parts / "labels.csv", "a/0.jpg,x\n")
     with pytest.raises(DataError, match=r"no row for images/a/2\.jpg"):
         build_dataset("part_folder", parts)
     (parts / "labels.csv").unlink()
     (parts / "parts.txt").unlink()
-    assert build_dataset("part_folder", parts).part_names == ["part 1", "part 2", "part 3"]  # counted
+    # counted
+    assert build_dataset("part_folder", parts).part_names == ["part 1", "part 2", "part 3"]
     write_text(parts / "classes.json", json.dumps({"0": "background", "1": "head"}))
     with pytest.raises(DataError, match=r"a/2\.png holds id 3, but only ids 1\.\.1 have names"):
         build_dataset("part_folder", parts)[1]
@@ -62,7 +65,9 @@ def test_part_folder_names_and_labels(parts, write_text):
 
 def test_part_folder_missing(parts):
     (parts / "masks/a/2.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 6 images.* no mask \(first: masks/a/2\.png\).*allow_partial"):
+    with pytest.raises(
+        DataError, match=r"1 of 6 images.* no mask \(first: masks/a/2\.png\).*allow_partial"
+    ):
         build_dataset("part_folder", parts)
     assert len(build_dataset("part_folder", parts, allow_partial=True)) == 5
     write_mask(parts / "masks/a/2.png", np.zeros((40, 30)))
@@ -75,7 +80,9 @@ def test_part_folder_missing(parts):
 
 
 def test_real_car_parts(real_data):
-    train, test = (build_dataset("carparts", real_data / "data/carparts", split) for split in ("train", "test"))
+    train, test = (
+        build_dataset("carparts", real_data / "data/carparts", split) for split in ("train", "test")
+    )
     assert (len(train), len(test), len(train.part_names)) == (400, 100, 18)
     assert (5 - 2, 7 - 2) in train.part_pairs and train.part_names[2] == "back_left_door"
     bank, seen = ImageBank(test, 64, "squash"), set()
@@ -91,10 +98,17 @@ def pascub(tmp_path, write_image):
     for source in ("CUB_Parts", "PASCAL_Parts"):
         for split in ("train", "test"):
             for i in range(3):
-                write_image(tmp_path / f"PASCUB_Birds/{source}/images_{split}/{source[0]}{i}.jpg", 100, 120, seed=i)
+                write_image(
+                    tmp_path / f"PASCUB_Birds/{source}/images_{split}/{source[0]}{i}.jpg",
+                    100,
+                    120,
+                    seed=i,
+                )
                 mask = np.zeros((100, 120))
                 mask[30:50, 40:70], mask[50:60, 40:55] = 4, 10
-                write_mask(tmp_path / f"PASCUB_Birds/{source}/parts_{split}/{source[0]}{i}.png", mask)
+                write_mask(
+                    tmp_path / f"PASCUB_Birds/{source}/parts_{split}/{source[0]}{i}.png", mask
+                )
     return tmp_path / "PASCUB_Birds"
 
 
@@ -110,7 +124,9 @@ def test_pascub_is_cut_to_its_parts(pascub):
     with pytest.raises(DataError, match=r"C0\.jpg: the image is 120 x 100, its part map 50 x 50"):
         train[0]
     (pascub / "CUB_Parts/parts_train/C0.png").unlink()
-    with pytest.raises(DataError, match=r"1 images have no part map \(first: CUB_Parts/parts_train/C0\.png"):
+    with pytest.raises(
+        DataError, match=r"1 images have no part map \(first: CUB_Parts/parts_train/C0\.png"
+    ):
         build_dataset("pascub", pascub)
     assert len(build_dataset("pascub", pascub, allow_partial=True)) == 5
 
@@ -121,16 +137,33 @@ def coco(categories, images, annotations):
 
 @pytest.fixture
 def part_imagenet(tmp_path, write_image, write_text):
-    categories = [{"id": 0, "name": "Bird Head", "supercategory": "Bird"}, {"id": 7, "name": "Bird Wing"}]
+    categories = [
+        {"id": 0, "name": "Bird Head", "supercategory": "Bird"},
+        {"id": 7, "name": "Bird Wing"},
+    ]
     square = [10, 5, 30, 5, 30, 25, 10, 25]
     for s, split in enumerate(("train", "val")):
         files = [f"n0144076{c}_{i}.JPEG" for i in range(2) for c in (4, 7 + s)]
         for file in files:
             write_image(tmp_path / "PartImageNet/images" / split / file, 40, 60, format="JPEG")
-        images = [{"id": i, "file_name": file, "height": 40, "width": 60} for i, file in enumerate(files)]
-        notes = [{"id": i, "image_id": i, "category_id": 7, "segmentation": [square]} for i in range(3)]
-        notes.append({"id": 9, "image_id": 0, "category_id": 0, "segmentation": [[12, 7, 18, 7, 18, 13, 12, 13]]})
-        write_text(tmp_path / f"PartImageNet/annotations/{split}/{split}.json", coco(categories, images, notes))
+        images = [
+            {"id": i, "file_name": file, "height": 40, "width": 60} for i, file in enumerate(files)
+        ]
+        notes = [
+            {"id": i, "image_id": i, "category_id": 7, "segmentation": [square]} for i in range(3)
+        ]
+        notes.append(
+            {
+                "id": 9,
+                "image_id": 0,
+                "category_id": 0,
+                "segmentation": [[12, 7, 18, 7, 18, 13, 12, 13]],
+            }
+        )
+        write_text(
+            tmp_path / f"PartImageNet/annotations/{split}/{split}.json",
+            coco(categories, images, notes),
+        )
     return tmp_path / "PartImageNet"
 
 
@@ -142,7 +175,11 @@ def test_part_imagenet(part_imagenet):
     assert train.labels.tolist() == [0, 1, 0, 1] and val.labels.tolist() == [0, 2, 0, 2]
     mask = train[0].part_mask  # the head is smaller, so it lies on the wing whatever their order
     assert mask[20, 20] == 2 and mask[10, 15] == 1 and mask[35, 50] == 0
-    assert int((mask > 0).sum()) == 400 and int((mask == 1).sum()) == 36 and not train[3].part_mask.any()
+    assert (
+        int((mask > 0).sum()) == 400
+        and int((mask == 1).sum()) == 36
+        and not train[3].part_mask.any()
+    )
     with pytest.raises(DataError, match=r"8 of the 24,095"):
         build_dataset("part_imagenet", part_imagenet)
 
@@ -184,7 +221,9 @@ def test_run_lengths():
 
 
 def test_polygons_against_matplotlib():
-    """A pixel is in where its centre is: matplotlib's point-in-polygon, on random polygons, also beyond the frame."""
+    """A pixel is in where its centre is: matplotlib's point-in-polygon, on random polygons, also
+    beyond the frame.
+    """
     rng = np.random.default_rng(0)
     centres = np.stack(np.meshgrid(np.arange(40) + 0.5, np.arange(30) + 0.5), -1).reshape(-1, 2)
     for trial in range(30):
@@ -209,15 +248,22 @@ def test_compressed_run_lengths_against_pycocotools():
 
 
 def test_compressed_run_lengths_by_hand():
-    """Counts 5 2 1 1 11 as COCO packs them: 5, 2, 1, then differences to the run two before: -1, 10."""
+    """Counts 5 2 1 1 11 as COCO packs them: 5, 2, 1, then differences to the run two before: -1,
+    10.
+    """
     text = "".join(chr(48 + v) for v in (5, 2, 1, (-1) & 0x1F, 10))
     assert np.array_equal(
         rasterise({"size": [4, 5], "counts": text}, 4, 5, "x"),
         rasterise({"size": [4, 5], "counts": [5, 2, 1, 1, 11]}, 4, 5, "x"),
     )
-    large = "".join(chr(48 + v) for v in (((-40) & 0x1F) | 0x20, (-40 >> 5) & 0x1F))  # two digits with a sign
+    # two digits with a sign
+    large = "".join(chr(48 + v) for v in (((-40) & 0x1F) | 0x20, (-40 >> 5) & 0x1F))
     packed = (
-        chr(48 + ((100 & 0x1F) | 0x20)) + chr(48 + (100 >> 5)) + "1" + chr(48 + ((100 & 0x1F) | 0x20)) + chr(48 + 3)
+        chr(48 + ((100 & 0x1F) | 0x20))
+        + chr(48 + (100 >> 5))
+        + "1"
+        + chr(48 + ((100 & 0x1F) | 0x20))
+        + chr(48 + 3)
     )
     assert rasterise({"size": [1, 201], "counts": packed}, 1, 201, "x").sum() == 1
     assert len(large) == 2
@@ -235,7 +281,10 @@ def test_celeba_mask(tmp_path, write_image, write_text):
         folder = root / "CelebAMask-HQ-mask-anno" / str(key // 2000)
         write_mask(folder / f"{key:05d}_skin.png", skin)
         write_mask(folder / f"{key:05d}_hair.png", hair)
-    lengths = {s: len(build_dataset("celeba_mask", tmp_path, s, allow_partial=True)) for s in ("train", "val", "test")}
+    lengths = {
+        s: len(build_dataset("celeba_mask", tmp_path, s, allow_partial=True))
+        for s in ("train", "val", "test")
+    }
     assert lengths == {"train": 2, "val": 2, "test": 1}
     test = build_dataset("celeba_mask", root, "test", allow_partial=True)
     mask = test[0].part_mask

@@ -41,7 +41,10 @@ def root(tmp_path):
         keys = [f"{shard}{i:05d}" for i in range(5)]
         members = []
         for i, key in enumerate(keys):
-            members += [(f"{key}.png", encoded(shard * 10 + i)), (f"{key}.cls", str(i % 3).encode())]
+            members += [
+                (f"{key}.png", encoded(shard * 10 + i)),
+                (f"{key}.cls", str(i % 3).encode()),
+            ]
             members.append((f"{key}.txt", b"a caption"))
         write_shard(tmp_path / f"set/{split}-{shard:06d}.tar", members)
     (tmp_path / "set/classes.txt").write_text("ant\nbee\ncat\n")
@@ -51,7 +54,10 @@ def root(tmp_path):
 def test_reads_at_random_what_was_packed(root):
     train, val = (build_dataset("shards", root, split) for split in ("train", "val"))
     assert len(train) == 10 and len(val) == 5 and train.classes == ["ant", "bee", "cat"]
-    assert train.paths[7] == "train-000001.tar/100002.png" and train.labels.tolist() == [0, 1, 2, 0, 1] * 2
+    assert (
+        train.paths[7] == "train-000001.tar/100002.png"
+        and train.labels.tolist() == [0, 1, 2, 0, 1] * 2
+    )
     for i in (9, 0, 7):
         assert torch.equal(train[i].image, decode_image(encoded(i // 5 * 10 + i % 5), "x"))
     assert torch.equal(val.image(4), decode_image(encoded(24), "x"))
@@ -96,20 +102,25 @@ def test_processes_and_caches(root, tmp_path):
 
 def test_names_that_climb_out_and_links_are_harmless(tmp_path):
     path = tmp_path / "odd" / "part.tar"
-    write_shard(path, [("../../evil.png", encoded(1)), ("sub/a.b.png", encoded(2)), ("c.png", encoded(3))])
+    write_shard(
+        path, [("../../evil.png", encoded(1)), ("sub/a.b.png", encoded(2)), ("c.png", encoded(3))]
+    )
     with tarfile.open(path, "a") as archive:
         link = tarfile.TarInfo("passwd.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     data = build_dataset("shards", tmp_path / "odd")
-    assert len(data) == 2 and data.split == "train"  # a.b.png has the suffix .b.png; the link is no file
+    # a.b.png has the suffix .b.png; the link is no file
+    assert len(data) == 2 and data.split == "train"
     assert torch.equal(data.image(0), decode_image(encoded(1), "x"))
     assert not (tmp_path / "evil.png").exists()
 
 
 def test_errors(tmp_path, root):
     with pytest.raises(DataError, match=r"no \*\.tar below"):
-        build_dataset("shards", tmp_path / "empty" if (tmp_path / "empty").mkdir() is None else None)
+        build_dataset(
+            "shards", tmp_path / "empty" if (tmp_path / "empty").mkdir() is None else None
+        )
     write = tmp_path / "bad" / "train-0.tar"
     write_shard(write, [("a.txt", b"x")])
     with pytest.raises(DataError, match="holds no image"):
@@ -136,10 +147,16 @@ def test_errors(tmp_path, root):
 
 def test_real_shards(real_data):
     data = build_dataset("shards", real_data / "data/tinyimagenet20k")
-    assert len(data) == 20_000 and len(data.classes) == 200 and np.bincount(data.labels).tolist() == [100] * 200
+    assert (
+        len(data) == 20_000
+        and len(data.classes) == 200
+        and np.bincount(data.labels).tolist() == [100] * 200
+    )
     with tarfile.open(data.file(15_000)) as archive:
         name = data.paths[15_000].split("/")[1]
         expected = decode_image(archive.extractfile(name).read(), name)
     assert torch.equal(data.image(15_000), expected)
-    fit, val = (build_dataset("shards", real_data / "data/tinyimagenet20k", s) for s in ("fit", "val"))
+    fit, val = (
+        build_dataset("shards", real_data / "data/tinyimagenet20k", s) for s in ("fit", "val")
+    )
     assert np.bincount(val.labels).tolist() == [20] * 200 and len(fit) == 16_000

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ssl_parts.data.splits import choose_split, cut
+from ssl_parts.data.sets.splits import choose_split, cut
 from ssl_parts.errors import ConfigError, DataError
 
 LABELS = np.repeat(np.arange(6), [20, 10, 5, 2, 1, 40])
@@ -15,11 +15,18 @@ def rows(split, official=None, seed=0):
 
 def test_fit_and_val_are_a_cut_of_train():
     fit, val = rows("fit"), rows("val")
-    assert sorted([*fit, *val]) == TRAIN.tolist() == rows("trainval").tolist() == rows("train").tolist()
+    assert (
+        sorted([*fit, *val])
+        == TRAIN.tolist()
+        == rows("trainval").tolist()
+        == rows("train").tolist()
+    )
     assert not set(val) & set(TEST) and not set(fit) & set(val)
     for label in range(6):
         members = (LABELS[TRAIN] == label).sum()
-        assert (LABELS[val] == label).sum() == (min(max(1, round(0.2 * members)), members - 1) if members else 0)
+        assert (LABELS[val] == label).sum() == (
+            min(max(1, round(0.2 * members)), members - 1) if members else 0
+        )
 
 
 def test_cut_depends_on_names_not_on_order():

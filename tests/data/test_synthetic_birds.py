@@ -1,4 +1,6 @@
-"""SyntheticBirds as a data set: determinism, labels, annotations against the drawn pixels, refusals."""
+"""SyntheticBirds as a data set: determinism, labels, annotations against the drawn pixels,
+refusals.
+"""
 
 import hashlib
 import subprocess
@@ -9,9 +11,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ssl_parts.data.birds import render
 from ssl_parts.data.records import PartsDataset, Sample
-from ssl_parts.data.synthetic_birds import SyntheticBirds, species_traits
+from ssl_parts.data.sets.birds import render
+from ssl_parts.data.sets.synthetic_birds import SyntheticBirds, species_traits
 from ssl_parts.errors import DataError
 
 
@@ -22,7 +24,9 @@ def samples() -> list[Sample]:
 
 
 def same(a: Sample, b: Sample) -> bool:
-    tensors = all(torch.equal(getattr(a, k), getattr(b, k)) for k in ("image", "part_mask", "keypoints"))
+    tensors = all(
+        torch.equal(getattr(a, k), getattr(b, k)) for k in ("image", "part_mask", "keypoints")
+    )
     return tensors and (a.label, a.path, a.box) == (b.label, b.path, b.box)
 
 
@@ -32,10 +36,15 @@ def test_is_a_parts_dataset_with_samples_as_declared(samples):
     sample = birds[2]
     assert sample.image.dtype == torch.uint8 and sample.image.shape == (3, 57, 57)
     assert sample.part_mask.dtype == torch.uint8 and sample.part_mask.shape == (57, 57)
-    assert sample.keypoints.dtype == torch.float32 and sample.keypoints.shape == (len(birds.keypoint_names), 3)
+    assert sample.keypoints.dtype == torch.float32 and sample.keypoints.shape == (
+        len(birds.keypoint_names),
+        3,
+    )
     assert same(birds[-1], sample)
     assert len(birds.classes) == 40 and len(birds.part_names) >= 6
-    assert {int(p) for s in samples for p in s.part_mask.unique()} == set(range(len(birds.part_names) + 1))
+    assert {int(p) for s in samples for p in s.part_mask.unique()} == set(
+        range(len(birds.part_names) + 1)
+    )
     with pytest.raises(IndexError, match="3 images"):
         birds[3]
 
@@ -50,14 +59,25 @@ def test_an_image_depends_on_seed_split_and_index_alone():
 
 
 def test_an_image_is_the_same_in_another_process():
-    code = "from ssl_parts.data.synthetic_birds import SyntheticBirds as B; import hashlib as h; "
+    code = (
+        "from ssl_parts.data.sets.synthetic_birds import SyntheticBirds as B; import hashlib as h; "
+    )
     code += "print(h.sha256(B('val', images=9)[7].image.numpy().tobytes()).hexdigest())"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    assert hashlib.sha256(SyntheticBirds("val", images=9)[7].image.numpy().tobytes()).hexdigest() == other
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert (
+        hashlib.sha256(SyntheticBirds("val", images=9)[7].image.numpy().tobytes()).hexdigest()
+        == other
+    )
 
 
 def test_no_image_is_shared_by_splits_or_seeds():
-    sets = [SyntheticBirds(split, images=40, seed=seed) for split in ("train", "val", "test") for seed in (0, 1)]
+    sets = [
+        SyntheticBirds(split, images=40, seed=seed)
+        for split in ("train", "val", "test")
+        for seed in (0, 1)
+    ]
     seen = {birds[i].image.numpy().tobytes() for birds in sets for i in range(40)}
     assert len(seen) == len(sets) * 40
     paths = [path for birds in sets for path in birds.paths]
@@ -101,11 +121,14 @@ def test_visible_keypoints_lie_in_their_part_and_hidden_ones_do_not(samples):
             inside = 0 <= x < 96 and 0 <= y < 96
             assert bool(visible) == (inside and int(sample.part_mask[int(y), int(x)]) == ids[k])
             shown[k] += visible
-    assert (shown / len(samples) > 0.45).all()  # a place that misses its part would never be visible
+    # a place that misses its part would never be visible
+    assert (shown / len(samples) > 0.45).all()
 
 
 def test_keypoints_follow_the_pose(samples):
-    """Independent of the drawing's own geometry: the eye is the ring round a dark pupil, so it is dark in the image."""
+    """Independent of the drawing's own geometry: the eye is the ring round a dark pupil, so it is
+    dark in the image.
+    """
     names = SyntheticBirds("train", images=1).keypoint_names
     darker = []
     for sample in samples:
@@ -113,7 +136,9 @@ def test_keypoints_follow_the_pose(samples):
         if visible:
             grey = sample.image.float().mean(0)
             x, y = int(x), int(y)
-            darker.append(grey[y, x] < grey[max(0, y - 4) : y + 5, max(0, x - 4) : x + 5].quantile(0.5))
+            darker.append(
+                grey[y, x] < grey[max(0, y - 4) : y + 5, max(0, x - 4) : x + 5].quantile(0.5)
+            )
     assert len(darker) > 40 and np.mean(darker) > 0.85
 
 
@@ -127,13 +152,17 @@ def test_a_bird_is_one_blob(samples):
 
 
 def test_twigs_hide_parts_in_the_mask_too(samples, monkeypatch):
-    monkeypatch.setattr(render, "occluders", lambda rng, box: render.Shapes([], np.zeros((0, 3), np.float32)))
+    monkeypatch.setattr(
+        render, "occluders", lambda rng, box: render.Shapes([], np.zeros((0, 3), np.float32))
+    )
     birds, hidden = SyntheticBirds("train", images=80, size=96), []
     for i in range(0, 80, 2):
         bare, mask = birds.draw(i).mask, samples[i].part_mask.numpy()
         assert (mask[mask != bare] == 0).all()
         hidden.append((mask != bare).sum() / (bare > 0).sum())
-    assert 0.2 < np.mean(np.array(hidden) > 0) < 0.9 and max(hidden) < 0.6 and np.mean(hidden) > 0.02
+    assert (
+        0.2 < np.mean(np.array(hidden) > 0) < 0.9 and max(hidden) < 0.6 and np.mean(hidden) > 0.02
+    )
 
 
 @pytest.mark.parametrize(

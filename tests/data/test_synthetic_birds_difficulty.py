@@ -1,11 +1,13 @@
-"""SyntheticBirds is fine-grained: species differ only where they should, and raw pixels do not tell them."""
+"""SyntheticBirds is fine-grained: species differ only where they should, and raw pixels do not
+tell them.
+"""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 
-from ssl_parts.data.synthetic_birds import SyntheticBirds, species_traits
+from ssl_parts.data.sets.synthetic_birds import SyntheticBirds, species_traits
 
 SIZE = 96
 MASK_PART = {"crown": "head"}  # the others are parts of the mask themselves
@@ -17,24 +19,33 @@ def test_species_of_a_genus_differ_only_in_the_declared_parts(genus):
     varies = species_traits()[4 * genus]["varies"].split(" and ")
     ids = [birds.part_names.index(MASK_PART.get(part, part)) + 1 for part in varies]
     for i in range(6):
-        a, b = birds.draw(i, 4 * genus), birds.draw(i, 4 * genus + 3)  # species 0 and 3 differ in both parts
+        # species 0 and 3 differ in both parts
+        a, b = birds.draw(i, 4 * genus), birds.draw(i, 4 * genus + 3)
         declared = np.isin(a.mask, ids) | np.isin(b.mask, ids)
         assert not ((a.mask != b.mask) & ~declared).any()
         assert np.array_equal(a.keypoints[:, :2], b.keypoints[:, :2])
         difference = np.abs(a.image.astype(int) - b.image).max(-1)
-        near = ndimage.binary_dilation(declared, iterations=SIZE // 8)  # soft shading reaches a little further
+        # soft shading reaches a little further
+        near = ndimage.binary_dilation(declared, iterations=SIZE // 8)
         assert difference[~near].max(initial=0) <= 8
         if declared.sum() > 60:
             assert (difference[declared] > 25).sum() >= 12
 
 
 def test_each_mark_changes_pixels_of_its_own():
-    """Of the four species of a genus no two look alike: every pair differs in enough pixels to be seen at 64 px."""
+    """Of the four species of a genus no two look alike: every pair differs in enough pixels to be
+    seen at 64 px.
+    """
     birds = SyntheticBirds("train", images=5, size=64)
     for first in range(0, 40, 4):
         for a, b in ((0, 1), (0, 2), (1, 3), (2, 3)):
             seen = [
-                (np.abs(birds.draw(i, first + a).image.astype(int) - birds.draw(i, first + b).image).max(-1) > 30).sum()
+                (
+                    np.abs(
+                        birds.draw(i, first + a).image.astype(int) - birds.draw(i, first + b).image
+                    ).max(-1)
+                    > 30
+                ).sum()
                 for i in range(5)
             ]
             assert np.median(seen) >= 10, (first, a, b, seen)

@@ -1,4 +1,6 @@
-"""EncoderConfig: files in configs/encoder, and one clear error for each thing a user can get wrong."""
+"""EncoderConfig: files in configs/encoder, and one clear error for each thing a user can get
+wrong.
+"""
 
 from pathlib import Path
 
@@ -31,7 +33,9 @@ def test_each_file_fits_the_schema_and_says_paper_and_cost(path):
 def test_each_file_builds_and_its_maps_are_as_its_comment_says(path):
     with torch.device("meta"):
         encoder = config_of(path).build()
-    comment = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+    comment = " ".join(
+        line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#")
+    )
     size = 64 if "Maps at 64 px" in comment else 224
     side = size // encoder.strides[encoder.last_stage]
     assert f"{side}x{side}x{encoder.dims[encoder.last_stage]}" in comment
@@ -65,7 +69,9 @@ def test_unknown_key_is_refused():
 
 
 def test_unknown_name_suggests_near_ones():
-    with pytest.raises(ConfigError, match=r"'resnet5O' is not a timm model; did you mean .*resnet50"):
+    with pytest.raises(
+        ConfigError, match=r"'resnet5O' is not a timm model; did you mean .*resnet50"
+    ):
         EncoderConfig(name="resnet5O").check()
     with pytest.raises(ConfigError, match="not a timm model"):
         build_encoder("local-dir:/nowhere")
@@ -94,7 +100,10 @@ def test_values_that_cannot_work(values, message):
         (dict(name="convnext_atto", last_stage="stage2"), "cannot cut"),
         (dict(name="convnext_atto", small=True), "encoder.small is for ResNets"),
         (dict(name="vit_tiny_patch16_224", width=0.5), "encoder.width is for ResNets"),
-        (dict(name="resnet18", timm_kwargs={"pad_typ": "same"}), "timm cannot build resnet18 with pad_typ=same"),
+        (
+            dict(name="resnet18", timm_kwargs={"pad_typ": "same"}),
+            "timm cannot build resnet18 with pad_typ=same",
+        ),
         (dict(name="vit_tiny_patch16_224", output_stride=8), "timm cannot build"),
     ],
 )

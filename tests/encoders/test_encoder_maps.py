@@ -1,4 +1,6 @@
-"""The dense interface: every map against what its name, dims and strides promise, and against timm's own forward."""
+"""The dense interface: every map against what its name, dims and strides promise, and against
+timm's own forward.
+"""
 
 import copy
 import pickle
@@ -20,9 +22,13 @@ CASES = {
     "mobilenetv3": dict(name="mobilenetv3_small_050"),
     "convnext": dict(name="convnext_atto"),
     "vit": dict(name="vit_tiny_patch16_224", last_stage="block2"),
-    "dinov2_registers": dict(name="vit_small_patch14_reg4_dinov2", img_size=56, last_stage="block1"),
+    "dinov2_registers": dict(
+        name="vit_small_patch14_reg4_dinov2", img_size=56, last_stage="block1"
+    ),
     "dinov3": dict(name="vit_small_patch16_dinov3", last_stage="block1"),
-    "no_cls": dict(name="vit_tiny_patch16_224", class_token=False, global_pool="avg", last_stage="block1"),
+    "no_cls": dict(
+        name="vit_tiny_patch16_224", class_token=False, global_pool="avg", last_stage="block1"
+    ),
 }
 SIZE = {"dinov2_registers": 56}
 PREFIX_TOKENS = {"vit": 1, "dinov2_registers": 5, "dinov3": 5, "no_cls": 0}
@@ -136,7 +142,9 @@ def test_input_is_normalised_with_settable_statistics():
     encoder = built("mobilenetv2")
     images = torch.rand(2, 3, 32, 32)
     encoder.set_normalisation([0.5, 0.4, 0.3], [0.2, 0.3, 0.4])
-    by_hand = torch.stack([(images[:, c] - m) / s for c, (m, s) in enumerate([(0.5, 0.2), (0.4, 0.3), (0.3, 0.4)])], 1)
+    by_hand = torch.stack(
+        [(images[:, c] - m) / s for c, (m, s) in enumerate([(0.5, 0.2), (0.4, 0.3), (0.3, 0.4)])], 1
+    )
     assert torch.allclose(encoder.normalise(images), by_hand)
     other = build_encoder("mobilenetv2_035", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
     assert torch.allclose(other.mean, torch.tensor([0.1, 0.2, 0.3]))
@@ -146,7 +154,10 @@ def test_input_is_normalised_with_settable_statistics():
 
 def test_pad_type_reaches_timm():
     torch.manual_seed(0)
-    same, plain = build_encoder("mobilenetv2_035", pad_type="same").eval(), build_encoder("mobilenetv2_035").eval()
+    same, plain = (
+        build_encoder("mobilenetv2_035", pad_type="same").eval(),
+        build_encoder("mobilenetv2_035").eval(),
+    )
     plain.load_state_dict(same.state_dict())
     images = torch.rand(1, 3, 64, 64)
     assert not torch.allclose(same(images).pooled, plain(images).pooled)
@@ -166,7 +177,9 @@ def test_checkpointing_gives_the_same_gradients(case):
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
 
 
-@pytest.mark.parametrize("case", ["resnet18", "vgg11_bn", "mobilenetv2", "mobilenetv3", "convnext", "vit", "dinov3"])
+@pytest.mark.parametrize(
+    "case", ["resnet18", "vgg11_bn", "mobilenetv2", "mobilenetv3", "convnext", "vit", "dinov3"]
+)
 def test_every_parameter_that_wants_a_gradient_gets_one(case):
     # Distributed training hangs or fails on parameters that no feature reads.
     encoder = built(case).train()
@@ -195,7 +208,8 @@ def test_vit_takes_other_sizes_and_refuses_what_its_patches_do_not_divide():
 
 
 @pytest.mark.parametrize(
-    "images", [torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.rand(3, 8, 8), torch.rand(1, 1, 8, 8)]
+    "images",
+    [torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.rand(3, 8, 8), torch.rand(1, 1, 8, 8)],
 )
 def test_images_of_another_kind_are_refused(images):
     with pytest.raises(ConfigError, match=r"float RGB in \[0, 1\]"):

@@ -34,7 +34,9 @@ def fresh(weights=None, **options):
 
 
 def same_network(encoder, source):
-    pairs = zip(encoder.model.state_dict().values(), source.model.state_dict().values(), strict=True)
+    pairs = zip(
+        encoder.model.state_dict().values(), source.model.state_dict().values(), strict=True
+    )
     return all(torch.equal(a, b) for a, b in pairs)
 
 
@@ -54,15 +56,23 @@ LAYOUTS = {
     "backbone": lambda s: {"state_dict": prefixed(s, "backbone.")},
     "three_deep": lambda s: {"a": {"b": {"model": prefixed(s, "module._orig_mod.encoder.")}}},
     "namespace": lambda s: {"args": argparse.Namespace(arch="resnet18"), "state_dict": s},
-    "teacher_over_student": lambda s: {"student": noise(s), "teacher": prefixed(s, "module.backbone.")},
+    "teacher_over_student": lambda s: {
+        "student": noise(s),
+        "teacher": prefixed(s, "module.backbone."),
+    },
     "teacher_prefix": lambda s: prefixed(noise(s), "student.") | prefixed(s, "teacher."),
     "online_over_momentum": lambda s: {
         "state_dict": prefixed(noise(s), "module.encoder_k.") | prefixed(s, "module.encoder_q.")
     },
-    "online_over_target": lambda s: prefixed(noise(s), "backbone_momentum.") | prefixed(s, "backbone."),
-    "with_classifier": lambda s: s | {"fc.weight": torch.rand(1000, 128), "fc.bias": torch.rand(1000)},
+    "online_over_target": lambda s: (
+        prefixed(noise(s), "backbone_momentum.") | prefixed(s, "backbone.")
+    ),
+    "with_classifier": lambda s: (
+        s | {"fc.weight": torch.rand(1000, 128), "fc.bias": torch.rand(1000)}
+    ),
     "ours": lambda s: (
-        prefixed(s, "encoder.model.") | {"encoder.mean": torch.ones(3) * 0.1, "encoder.std": torch.ones(3)}
+        prefixed(s, "encoder.model.")
+        | {"encoder.mean": torch.ones(3) * 0.1, "encoder.std": torch.ones(3)}
     ),
 }
 
@@ -74,7 +84,11 @@ def test_layouts_load_completely(layout, state, source, tmp_path):
     encoder = fresh(path)
     assert same_network(encoder, source)
     assert encoder.report.missing == encoder.report.mismatched == []
-    assert len(encoder.report.matched) == encoder.report.total == len([n for n in state if "num_batches" not in n])
+    assert (
+        len(encoder.report.matched)
+        == encoder.report.total
+        == len([n for n in state if "num_batches" not in n])
+    )
 
 
 def test_statistics_of_our_checkpoints_are_taken_over_unless_given(state, tmp_path):
@@ -99,8 +113,12 @@ def test_classifier_is_reported_as_unexpected(state, tmp_path):
 
 def test_partial_coverage_is_refused_with_counts_and_loaded_on_request(state, source, tmp_path):
     path = tmp_path / "weights.pth"
-    torch.save({name: value for name, value in state.items() if not name.startswith("layer4.")}, path)
-    with pytest.raises(WeightsError, match=r"80 of 105 .*25 missing \(layer4.*encoder.allow_partial=true"):
+    torch.save(
+        {name: value for name, value in state.items() if not name.startswith("layer4.")}, path
+    )
+    with pytest.raises(
+        WeightsError, match=r"80 of 105 .*25 missing \(layer4.*encoder.allow_partial=true"
+    ):
         fresh(path)
     encoder = fresh(path, allow_partial=True)
     assert len(encoder.report.missing) == 25
@@ -114,7 +132,9 @@ def test_other_widths_depths_and_families_are_refused(tmp_path, state):
     with pytest.raises(WeightsError, match=r"mismatched \(.*another architecture"):
         fresh(path)
     torch.save(build_encoder("resnet34", width=0.25).model.state_dict(), path)
-    with pytest.raises(WeightsError, match=r"deeper network than resnet18: it has layer1\.2\.conv1\.weight"):
+    with pytest.raises(
+        WeightsError, match=r"deeper network than resnet18: it has layer1\.2\.conv1\.weight"
+    ):
         fresh(path)
     torch.save(build_encoder("vit_tiny_patch16_224", last_stage="block0").model.state_dict(), path)
     with pytest.raises(WeightsError, match="0 of 105 encoder tensors"):
@@ -192,11 +212,15 @@ def test_a_checkpoint_of_something_else(tmp_path):
         fresh(path)
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_035", "convnext_atto", "vgg11_bn", "mobilenetv3_small_050"])
+@pytest.mark.parametrize(
+    "name", ["mobilenetv2_035", "convnext_atto", "vgg11_bn", "mobilenetv3_small_050"]
+)
 def test_other_families_load_their_own_weights(name, tmp_path):
     torch.manual_seed(1)
     encoder = build_encoder(name)
-    torch.save({"state_dict": prefixed(encoder.model.state_dict(), "backbone.")}, tmp_path / "weights.pth")
+    torch.save(
+        {"state_dict": prefixed(encoder.model.state_dict(), "backbone.")}, tmp_path / "weights.pth"
+    )
     torch.manual_seed(2)
     again = build_encoder(name, tmp_path / "weights.pth")
     assert again.report.unexpected == []
@@ -222,7 +246,9 @@ def test_another_patch_size_is_another_architecture(tmp_path):
     options = dict(last_stage="block0", img_size=64)
     path = tmp_path / "weights.pth"
     torch.save(build_encoder("vit_small_patch16_224", **options).model.state_dict(), path)
-    with pytest.raises(WeightsError, match=r"patch_embed.proj.weight: \(384, 3, 16, 16\) for \(384, 3, 8, 8\)"):
+    with pytest.raises(
+        WeightsError, match=r"patch_embed.proj.weight: \(384, 3, 16, 16\) for \(384, 3, 8, 8\)"
+    ):
         build_encoder("vit_small_patch8_224", **options, weights=path)
 
 

@@ -21,7 +21,9 @@ def test_batch_size_changes_nothing(encoder, squares):
     bank = squares(images=11)
     one, other = (extract_features(encoder, bank, batch=b, stages=["layer1"]) for b in (3, 64))
     assert one.pooled == pytest.approx(other.pooled, abs=1e-5)
-    assert one.dense["layer1"].astype(float) == pytest.approx(other.dense["layer1"].astype(float), abs=2e-3)
+    assert one.dense["layer1"].astype(float) == pytest.approx(
+        other.dense["layer1"].astype(float), abs=2e-3
+    )
 
 
 def test_dense_maps_at_their_own_size_and_on_a_grid(encoder, squares):
@@ -31,7 +33,9 @@ def test_dense_maps_at_their_own_size_and_on_a_grid(encoder, squares):
     grid = extract_features(encoder, bank, stages=["layer2"], size=6)
     assert grid.dense["layer2"].dtype == np.float16
     resized = F.interpolate(torch.tensor(own.dense["layer2"]), size=(6, 6), mode="bilinear")
-    assert grid.dense["layer2"].astype(np.float32) == pytest.approx(resized.numpy(), rel=2e-3, abs=2e-3)
+    assert grid.dense["layer2"].astype(np.float32) == pytest.approx(
+        resized.numpy(), rel=2e-3, abs=2e-3
+    )
 
 
 def test_modes_and_gradients_come_back(encoder, squares):
@@ -58,7 +62,9 @@ def test_poolings_of_a_vit(vit, squares):
         "last2": torch.cat([m.mean((2, 3)) for m in direct.maps.values()], 1),
     }
     for pooling, vectors in expected.items():
-        assert extract_features(vit, bank, pooling=pooling).pooled == pytest.approx(vectors.numpy(), abs=1e-4), pooling
+        assert extract_features(vit, bank, pooling=pooling).pooled == pytest.approx(
+            vectors.numpy(), abs=1e-4
+        ), pooling
 
 
 def test_errors_name_what_is_wrong(encoder, squares):

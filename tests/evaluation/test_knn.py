@@ -9,7 +9,12 @@ def case(seed=0, n=120, m=37, d=6, classes=5):
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(classes, d))
     train_y, test_y = rng.integers(0, classes, n), rng.integers(0, classes, m)
-    return centres[train_y] + rng.normal(size=(n, d)), train_y, centres[test_y] + rng.normal(size=(m, d)), test_y
+    return (
+        centres[train_y] + rng.normal(size=(n, d)),
+        train_y,
+        centres[test_y] + rng.normal(size=(m, d)),
+        test_y,
+    )
 
 
 def brute_force(train_x, train_y, test_x, test_y, k, temperature):
@@ -18,7 +23,10 @@ def brute_force(train_x, train_y, test_x, test_y, k, temperature):
     for x, y in zip(test_x, test_y):
         cosine = train_x @ x / np.linalg.norm(train_x, axis=1) / np.linalg.norm(x)
         near = np.argsort(-cosine)[:k]
-        votes = {c: np.exp(cosine[near][train_y[near] == c] / temperature).sum() for c in np.unique(train_y)}
+        votes = {
+            c: np.exp(cosine[near][train_y[near] == c] / temperature).sum()
+            for c in np.unique(train_y)
+        }
         ranked = sorted(votes, key=votes.get, reverse=True)
         right.append(ranked[0] == y)
         among5.append(y in ranked[:5])

@@ -1,4 +1,6 @@
-"""Our L-BFGS against scikit-learn and, for soft and independent targets, against scipy's on the formula."""
+"""Our L-BFGS against scikit-learn and, for soft and independent targets, against scipy's on the
+formula.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,12 @@ from ssl_parts.errors import ConfigError, DataError
 
 def problem(n=300, d=20, classes=4, seed=0):
     x, y = make_classification(
-        n, d, n_informative=min(8, d - 2), n_classes=classes, n_clusters_per_class=1, random_state=seed
+        n,
+        d,
+        n_informative=min(8, d - 2),
+        n_classes=classes,
+        n_clusters_per_class=1,
+        random_state=seed,
     )
     scales = np.exp(np.random.default_rng(seed).normal(size=d))
     return x * scales + 3, y
@@ -22,7 +29,10 @@ def problem(n=300, d=20, classes=4, seed=0):
 
 def objective(weight, bias, x, target, c):
     z = x @ weight.T + bias
-    return c * (logsumexp(z, axis=1) * target.sum(1) - (z * target).sum(1)).sum() + 0.5 * (weight**2).sum()
+    return (
+        c * (logsumexp(z, axis=1) * target.sum(1) - (z * target).sum(1)).sum()
+        + 0.5 * (weight**2).sum()
+    )
 
 
 @pytest.mark.parametrize("c", [1e-4, 1e-2, 1.0, 100.0])
@@ -59,7 +69,9 @@ def test_many_c_at_once_are_each_alone():
 def test_float32_comes_within_the_bar():
     x, y = problem(seed=3)
     exact = fit_logistic(torch.tensor(x), torch.tensor(y), 1.0, tol=1e-9).objective_R.item()
-    single = fit_logistic(torch.tensor(x, dtype=torch.float32), torch.tensor(y), 1.0).objective_R.item()
+    single = fit_logistic(
+        torch.tensor(x, dtype=torch.float32), torch.tensor(y), 1.0
+    ).objective_R.item()
     assert single == pytest.approx(exact, rel=1e-4)
 
 
@@ -71,7 +83,12 @@ def test_soft_targets_against_scipy_on_the_formula():
     def formula(flat):
         return objective(flat[:15].reshape(3, 5), flat[15:], x, target, c)
 
-    best = minimize(formula, np.zeros(18), method="L-BFGS-B", options={"maxiter": 5000, "maxfun": 10**6, "ftol": 1e-14})
+    best = minimize(
+        formula,
+        np.zeros(18),
+        method="L-BFGS-B",
+        options={"maxiter": 5000, "maxfun": 10**6, "ftol": 1e-14},
+    )
     ours = fit_logistic(torch.tensor(x), torch.tensor(target), c, tol=1e-8)
     assert ours.objective_R.item() == pytest.approx(best.fun, rel=1e-6)
 
@@ -81,7 +98,9 @@ def test_independent_targets_are_one_binary_problem_each():
     planes = np.stack([y == 0, y != 2], 1).astype(float)
     ours = fit_logistic(torch.tensor(x), torch.tensor(planes), 0.5, independent=True, tol=1e-9)
     for k in range(2):
-        model = LogisticRegression(C=0.5, tol=1e-9, max_iter=100_000).fit(x - x.mean(0), planes[:, k])
+        model = LogisticRegression(C=0.5, tol=1e-9, max_iter=100_000).fit(
+            x - x.mean(0), planes[:, k]
+        )
         assert ours.weight_RKD[0, k].numpy() == pytest.approx(model.coef_[0], abs=1e-3)
 
 
@@ -94,7 +113,10 @@ def test_shifted_and_scaled_features_change_what_they_should():
         plain.logits(torch.tensor(x)), shifted.logits(torch.tensor(x + 50)), atol=1e-2, rtol=1e-2
     )
     constant = np.concatenate([x, np.full((len(x), 1), 7.0)], 1)
-    assert fit_logistic(torch.tensor(constant), torch.tensor(y), 1.0).weight_RKD[0, :, -1].abs().max() < 1e-6
+    assert (
+        fit_logistic(torch.tensor(constant), torch.tensor(y), 1.0).weight_RKD[0, :, -1].abs().max()
+        < 1e-6
+    )
 
 
 def test_errors_name_what_is_wrong():

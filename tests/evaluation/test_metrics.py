@@ -29,12 +29,20 @@ def random_case(seed, n=400, classes=7):
 @pytest.mark.parametrize("k", [1, 3, 5, 50])
 def test_topk_is_sklearns(k):
     scores, labels = random_case(k)
-    expected = top_k_accuracy_score(labels, scores, k=min(k, 6), labels=np.arange(7)) if k < 7 else 1.0
+    expected = (
+        top_k_accuracy_score(labels, scores, k=min(k, 6), labels=np.arange(7)) if k < 7 else 1.0
+    )
     assert topk_hits(scores, labels, k).mean() == pytest.approx(expected)
 
 
 def test_topk_gains_nothing_from_ties():
-    assert topk_hits(np.zeros((5, 5)), np.arange(5), 1).tolist() == [True, False, False, False, False]
+    assert topk_hits(np.zeros((5, 5)), np.arange(5), 1).tolist() == [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_per_class_mean_is_sklearns_balanced_accuracy():
@@ -42,24 +50,31 @@ def test_per_class_mean_is_sklearns_balanced_accuracy():
     labels = np.minimum(labels, 3)  # unequal classes
     scores[:, 4:] = -9
     hits = topk_hits(scores, labels, 1)
-    assert per_class_mean(hits, labels) == pytest.approx(balanced_accuracy_score(labels, scores.argmax(1)))
+    assert per_class_mean(hits, labels) == pytest.approx(
+        balanced_accuracy_score(labels, scores.argmax(1))
+    )
 
 
 def test_confusion_matrix_is_sklearns():
     scores, labels = random_case(2)
-    assert (confusion_matrix(scores.argmax(1), labels, 7) == sklearn_confusion(labels, scores.argmax(1))).all()
+    assert (
+        confusion_matrix(scores.argmax(1), labels, 7) == sklearn_confusion(labels, scores.argmax(1))
+    ).all()
 
 
 def test_iou_is_torchmetrics():
     rng = np.random.default_rng(3)
     pred, true = rng.integers(0, 5, (6, 20, 20)), rng.integers(0, 5, (6, 20, 20))
-    reference = MulticlassJaccardIndex(5, average="none")(torch.tensor(pred), torch.tensor(true)).numpy()
+    reference = MulticlassJaccardIndex(5, average="none")(
+        torch.tensor(pred), torch.tensor(true)
+    ).numpy()
     assert iou_per_class(confusion_matrix(pred, true, 5)) == pytest.approx(reference, abs=1e-6)
 
 
 def test_iou_by_hand_is_of_the_data_set_not_the_mean_of_images():
-    """Image 1: class 1 predicted on 1 of its 4 pixels. Image 2: class 1 on 4 of 4. Data set: 5 / 8; image mean: 0.625;
-    with a false positive in image 2 they differ: 5 / 9 against (1/4 + 4/5) / 2."""
+    """Image 1: class 1 predicted on 1 of its 4 pixels. Image 2: class 1 on 4 of 4. Data set: 5 /
+    8; image mean: 0.625; with a false positive in image 2 they differ: 5 / 9 against (1/4 + 4/5) /
+    2."""
     true = np.array([[1, 1, 1, 1, 0], [1, 1, 1, 1, 0]])
     pred = np.array([[1, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
     total = sum(confusion_matrix(p, t, 2) for p, t in zip(pred, true))
@@ -104,8 +119,14 @@ def test_paired_test_says_what_can_be_said():
     assert "nothing can be said" in paired_test([0.5], [0.6]).sentence()
     assert paired_test([0.5, 0.6, 0.7], [0.6, 0.71, 0.79]).beyond_spread
     assert "within" in paired_test([0.5, 0.6, 0.7], [0.7, 0.5, 0.72]).sentence()
-    assert "± 5.0 over 3 seeds (+0.0, +10.0, +5.0), " in paired_test([0.5, 0.5, 0.5], [0.5, 0.6, 0.55]).sentence()
-    assert "larger than the seeds' spread (paired t, p<0.001)" in paired_test([0.5, 0.5], [0.75, 0.75]).sentence()
+    assert (
+        "± 5.0 over 3 seeds (+0.0, +10.0, +5.0), "
+        in paired_test([0.5, 0.5, 0.5], [0.5, 0.6, 0.55]).sentence()
+    )
+    assert (
+        "larger than the seeds' spread (paired t, p<0.001)"
+        in paired_test([0.5, 0.5], [0.75, 0.75]).sentence()
+    )
     with pytest.raises(ConfigError, match="same seeds"):
         paired_test([0.1, 0.2], [0.1])
 

@@ -34,7 +34,9 @@ def test_the_decoder_is_a_logistic_regression():
     decoder = fit_decoder(points, F.one_hot(ids, 3).float(), weight_decay=0.01, tol=1e-5)
     x = points.flatten(0, 1)
     x = (x / x.std(0, correction=0)).numpy()
-    model = LogisticRegression(C=1 / (0.01 * 150), tol=1e-8, max_iter=10_000).fit(x, ids.flatten().numpy())
+    model = LogisticRegression(C=1 / (0.01 * 150), tol=1e-8, max_iter=10_000).fit(
+        x, ids.flatten().numpy()
+    )
     ours = points.flatten(0, 1) @ decoder.weight_KD.T + decoder.bias_K
     theirs = torch.tensor(model.decision_function(x)).float()
     centred = [z - z.mean(1, keepdim=True) for z in (ours, theirs)]
@@ -44,7 +46,9 @@ def test_the_decoder_is_a_logistic_regression():
 def test_result_against_a_plain_reading_of_the_protocol(encoder, squares):
     """Sklearn on the same points, pixel by pixel loops for the metric."""
     train, test = squares(images=16), squares(images=6, split="test")
-    result = few_shot_part_segmentation(encoder, train, test, 5, seed=3, draws=1, grid=8, balance=0.5, batch=4)
+    result = few_shot_part_segmentation(
+        encoder, train, test, 5, seed=3, draws=1, grid=8, balance=0.5, batch=4
+    )
     chosen = draw_shots(16, 5, 1, 3)[0]
 
     def points(bank, rows):
@@ -72,24 +76,32 @@ def test_result_against_a_plain_reading_of_the_protocol(encoder, squares):
 
 def test_easy_parts_are_found_and_draws_are_repeatable(encoder, squares):
     train, test = squares(images=24), squares(images=8, split="test")
-    result = few_shot_part_segmentation(encoder, train, test, 12, seed=0, draws=2, grid=16, weight_decay=1e-3)
+    result = few_shot_part_segmentation(
+        encoder, train, test, 12, seed=0, draws=2, grid=16, weight_decay=1e-3
+    )
     assert result.miou > 0.45  # a decoder that guesses the background has 0
     assert len(result.draws) == 2
     assert result.miou == pytest.approx(np.mean(result.draws))
     assert result.sd == pytest.approx(np.std(result.draws, ddof=1))
     assert result.names == ("background", "left", "right")
-    again = few_shot_part_segmentation(encoder, train, test, 12, seed=0, draws=2, grid=16, weight_decay=1e-3, batch=5)
+    again = few_shot_part_segmentation(
+        encoder, train, test, 12, seed=0, draws=2, grid=16, weight_decay=1e-3, batch=5
+    )
     assert again.draws == pytest.approx(result.draws, abs=2e-3)
 
 
 def test_all_images_are_one_draw(encoder, squares):
-    result = few_shot_part_segmentation(encoder, squares(images=4), squares(images=4, split="test"), None, draws=3)
+    result = few_shot_part_segmentation(
+        encoder, squares(images=4), squares(images=4, split="test"), None, draws=3
+    )
     assert (result.shots, len(result.draws)) == (4, 1)
     assert np.isnan(result.sd)
 
 
 def test_draws_depend_on_seed_and_number_alone():
-    assert [d.tolist() for d in draw_shots(50, 5, 3, 1)] == [d.tolist() for d in draw_shots(50, 5, 3, 1)]
+    assert [d.tolist() for d in draw_shots(50, 5, 3, 1)] == [
+        d.tolist() for d in draw_shots(50, 5, 3, 1)
+    ]
     assert draw_shots(50, 5, 3, 1)[0].tolist() == draw_shots(50, 5, 1, 1)[0].tolist()
     assert draw_shots(50, 5, 1, 1)[0].tolist() != draw_shots(50, 5, 1, 2)[0].tolist()
 
@@ -106,8 +118,13 @@ def test_errors_name_what_is_wrong(encoder, squares):
 
 def test_overlapping_parts_get_a_sigmoid_each(encoder, squares):
     """Against one binary sklearn regression a part."""
-    train, test = squares(images=12, multi_label=True), squares(images=5, split="test", multi_label=True)
-    result = few_shot_part_segmentation(encoder, train, test, 6, seed=0, draws=1, grid=32, weight_decay=1e-2)
+    train, test = (
+        squares(images=12, multi_label=True),
+        squares(images=5, split="test", multi_label=True),
+    )
+    result = few_shot_part_segmentation(
+        encoder, train, test, 6, seed=0, draws=1, grid=32, weight_decay=1e-2
+    )
     chosen = draw_shots(12, 6, 1, 0)[0]
 
     def points(bank, rows):
@@ -121,10 +138,14 @@ def test_overlapping_parts_get_a_sigmoid_each(encoder, squares):
     expected = read_masks(test, np.arange(5)).permute(0, 2, 3, 1).flatten(0, 2).numpy() > 0
     found = []
     for part in range(2):
-        model = LogisticRegression(C=1 / (0.01 * len(x)), tol=1e-6, max_iter=10_000).fit(x / scale, truth[:, part])
+        model = LogisticRegression(C=1 / (0.01 * len(x)), tol=1e-6, max_iter=10_000).fit(
+            x / scale, truth[:, part]
+        )
         found.append(model.decision_function(points(test, np.arange(5)) / scale) > 0)
     for part in range(2):
         iou = (found[part] & expected[:, part]).sum() / (found[part] | expected[:, part]).sum()
         assert result.iou_per_class[part + 1] == pytest.approx(iou, abs=0.02)
     empty = ~(found[0] | found[1]), ~expected.any(1)
-    assert result.iou_per_class[0] == pytest.approx((empty[0] & empty[1]).sum() / (empty[0] | empty[1]).sum(), abs=0.01)
+    assert result.iou_per_class[0] == pytest.approx(
+        (empty[0] & empty[1]).sum() / (empty[0] | empty[1]).sum(), abs=0.01
+    )

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.config import register
 from evaluation.features import extract_features
 from evaluation.linear_probe import linear_probe
 from evaluation.protocols import PROTOCOLS, Bench, run_protocol
 from evaluation.protocols.segmentation import labelled_splits
 from evaluation.results import Row, load_results, save_results
 from evaluation.segmenter import SegmenterConfig
-from ssl_parts.config import CONFIGS, load_config
+from ssl_parts.commands.evaluate import register
+from ssl_parts.configuration.compose import CONFIGS, load_config
 from ssl_parts.errors import ConfigError, DataError
 from ssl_parts.parts import PartsConfig
 
@@ -27,7 +27,9 @@ QUICK = {
         "shots": [4],
         "folds": 2,
         "validation": 4,
-        "segmenter": SegmenterConfig(finetune=False, epochs=6, lr=1e-2, batch=4, widths=[8], validate_every=1),
+        "segmenter": SegmenterConfig(
+            finetune=False, epochs=6, lr=1e-2, batch=4, widths=[8], validate_every=1
+        ),
     },
     "retrieval": {"images": 6, "draws": 2, "grid": 8, "k": 5},
     "overcluster": {"images": 6, "draws": 2, "grid": 8, "clusters": [6, 12]},
@@ -47,7 +49,13 @@ def quick(name):
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_row_says_everything_and_survives_the_file(name, bench, tmp_path):
     (row,) = run_protocol(quick(name), bench, "arm", "abc123")
-    assert (row.protocol, row.name, row.data, row.resolution, row.fit) == (name, "arm", "squares", 32, "squash")
+    assert (row.protocol, row.name, row.data, row.resolution, row.fit) == (
+        name,
+        "arm",
+        "squares",
+        32,
+        "squash",
+    )
     assert row.splits["test"] == 12
     assert 1 <= row.splits["train"] <= 24
     assert row.layer and row.selection and row.values
@@ -58,7 +66,8 @@ def test_a_row_says_everything_and_survives_the_file(name, bench, tmp_path):
     assert json.loads(json.dumps(asdict(row)))["settings"].keys() >= QUICK[name].keys()
 
 
-# What makes the protocols as they are shipped small. Whether and how they select stays as it is in configs/protocol.
+# What makes the protocols as they are shipped small. Whether and how they select stays as it is in
+# configs/protocol.
 SHRUNK = {
     "linear": [],
     "linear_swept": ["protocol.sweep_values=[1e-4,1e-2,1.0,100.0]"],
@@ -74,10 +83,18 @@ SHRUNK = {
     ],
     "parts_finetune": ["protocol.folds=2"],
     "retrieval": ["protocol.images=6", "protocol.draws=2", "protocol.grid=8", "protocol.k=5"],
-    "overcluster": ["protocol.images=6", "protocol.draws=2", "protocol.grid=8", "protocol.clusters=[6,12]"],
+    "overcluster": [
+        "protocol.images=6",
+        "protocol.draws=2",
+        "protocol.grid=8",
+        "protocol.clusters=[6,12]",
+    ],
     "discovery": ["protocol.draws=1", "protocol.parts.size=8", "protocol.parts.k=3"],
 }
-SEGMENTER = [f"protocol.segmenter.{k}" for k in ("epochs=4", "lr=0.01", "batch=4", "widths=[8]", "validate_every=1")]
+SEGMENTER = [
+    f"protocol.segmenter.{k}"
+    for k in ("epochs=4", "lr=0.01", "batch=4", "widths=[8]", "validate_every=1")
+]
 SELECTING = {"linear_swept", "parts_decoder", "parts_finetune"}
 
 
@@ -87,22 +104,32 @@ def shipped(name):
     return load_config("evaluate", [f"protocol={name}", *trained, *SHRUNK[name]]).protocol
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "protocol").glob("*.yaml")))
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (CONFIGS / "protocol").glob("*.yaml"))
+)
 def test_nothing_is_chosen_on_test_images(name, bench, squares):
-    """Every protocol of configs/protocol. Shuffled test labels and masks: other figures, the same choices."""
+    """Every protocol of configs/protocol. Shuffled test labels and masks: other figures, the same
+    choices.
+    """
     honest = run_protocol(shipped(name), bench)[0]
     shuffled = replace(bench, test=_shuffled(squares(images=12, split="test")))
     other = run_protocol(shipped(name), shuffled)[0]
-    assert ("chosen" in honest.settings and not honest.selection.startswith("none")) == (name in SELECTING)
+    assert ("chosen" in honest.settings and not honest.selection.startswith("none")) == (
+        name in SELECTING
+    )
     assert (honest.splits["val"] > 0) == (name in SELECTING)
     assert honest.selection == other.selection
     assert honest.settings == other.settings  # with what was chosen
     assert honest.splits == other.splits
-    assert {k: m.mean for k, m in honest.values.items()} != {k: m.mean for k, m in other.values.items()}
+    assert {k: m.mean for k, m in honest.values.items()} != {
+        k: m.mean for k, m in other.values.items()
+    }
 
 
 def _shuffled(bank):
-    """The same images; labels permuted, part ids 1 and 2 exchanged, masks upside down in every other image."""
+    """The same images; labels permuted, part ids 1 and 2 exchanged, masks upside down in every
+    other image.
+    """
     bank.labels = np.roll(bank.labels, 1)
     original = type(bank.dataset).__getitem__
 
@@ -130,7 +157,9 @@ def test_the_sweep_is_judged_on_training_images_only(bench, monkeypatch):
 
     monkeypatch.setattr(module, "sweep_c", watched)
     monkeypatch.setattr(
-        bench.test, "images", lambda rows: pytest.fail("test images read") if not seen else _images(rows)
+        bench.test,
+        "images",
+        lambda rows: pytest.fail("test images read") if not seen else _images(rows),
     )
     _images = type(bench.test).images.__get__(bench.test)
     (row,) = run_protocol(quick("linear"), bench)
@@ -143,7 +172,10 @@ def test_the_swept_probe_is_the_probe_at_the_chosen_c(bench):
     accuracies = row.settings["chosen"]["validation_accuracies"]
     c = QUICK["linear"]["sweep_values"][int(np.argmax(accuracies))]
     assert row.settings["chosen"]["c"] == c
-    train, test = extract_features(bench.encoder, bench.train), extract_features(bench.encoder, bench.test)
+    train, test = (
+        extract_features(bench.encoder, bench.train),
+        extract_features(bench.encoder, bench.test),
+    )
     result = linear_probe(train.pooled, train.labels, test.pooled, test.labels, c)
     assert row.values["accuracy"].mean == pytest.approx(result.accuracy)
 
@@ -180,7 +212,9 @@ def test_rounds_of_a_run_are_judged_one_by_one(bench, tmp_path):
 
     for number in range(2):
         config = PartsConfig(method="dataset", size=8, k=2 + number)
-        discover_parts(bench.encoder, bench.train, config, tmp_path / f"round_{number:03d}" / "parts")
+        discover_parts(
+            bench.encoder, bench.train, config, tmp_path / f"round_{number:03d}" / "parts"
+        )
     rows = run_protocol(PROTOCOLS["discovery"](run=str(tmp_path)), bench, "run")
     assert [row.name for row in rows] == ["run, round_000", "run, round_001"]
     assert rows[0].values["image_nmi"] != rows[1].values["image_nmi"]
@@ -206,6 +240,8 @@ def test_settings_out_of_range_and_missing_masks_are_named(bench):
 
 
 def test_hash_tells_encoders_and_settings_apart(bench):
-    rows = [run_protocol(PROTOCOLS["knn"](k=[1], temperature=t), bench)[0] for t in (0.07, 0.07, 0.1)]
+    rows = [
+        run_protocol(PROTOCOLS["knn"](k=[1], temperature=t), bench)[0] for t in (0.07, 0.07, 0.1)
+    ]
     assert rows[0].config_hash == rows[1].config_hash != rows[2].config_hash
     assert isinstance(rows[0], Row)

@@ -4,7 +4,15 @@ import os
 import numpy as np
 import pytest
 
-from evaluation.results import Measure, Row, combine, config_hash, format_table, load_results, save_results
+from evaluation.results import (
+    Measure,
+    Row,
+    combine,
+    config_hash,
+    format_table,
+    load_results,
+    save_results,
+)
 from ssl_parts.errors import DataError
 
 
@@ -40,8 +48,14 @@ def test_rows_come_back_as_written(tmp_path):
 
 
 def test_nan_is_written_as_null(tmp_path):
-    save_results(tmp_path / "results.json", [row(values={"iou": Measure(float("nan"), None, [float("nan")])})])
-    assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["values"]["iou"]["mean"] is None
+    save_results(
+        tmp_path / "results.json",
+        [row(values={"iou": Measure(float("nan"), None, [float("nan")])})],
+    )
+    assert (
+        json.loads((tmp_path / "results.json").read_text())["rows"][0]["values"]["iou"]["mean"]
+        is None
+    )
     assert load_results(tmp_path / "results.json")["rows"][0].values["iou"].mean is None
 
 
@@ -60,7 +74,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_files_that_are_not_results_are_refused(tmp_path):
     path = tmp_path / "results.json"
-    for content, message in (("{", "not a results file"), ("{}", "schema None"), ('{"schema": 99}', "schema 99")):
+    for content, message in (
+        ("{", "not a results file"),
+        ("{}", "schema None"),
+        ('{"schema": 99}', "schema 99"),
+    ):
         path.write_text(content)
         with pytest.raises(DataError, match=message):
             load_results(path)
@@ -70,18 +88,28 @@ def test_files_that_are_not_results_are_refused(tmp_path):
 
 
 def test_table_by_hand():
-    table = format_table([row(), row("ours", (0.75,), seeds=[0])], {"accuracy": "linear", "other": "k-NN"})
+    table = format_table(
+        [row(), row("ours", (0.75,), seeds=[0])], {"accuracy": "linear", "other": "k-NN"}
+    )
     assert table.splitlines()[:4] == [
         "|      |     linear | k-NN |",
         "| ---- | ---------: | ---: |",
         "| base | 55.0 ± 7.1 |    – |",
         "| ours |       75.0 |    – |",
     ]
-    assert "linear v1 on cub (300 train, 243 test images, 224 px crop); layer4, pooled; selection none: C=1" in table
+    assert (
+        "linear v1 on cub (300 train, 243 test images, 224 px crop); layer4, pooled; selection none: C=1"
+        in table
+    )
 
 
 def test_table_of_dictionaries():
-    rows = {"base": {"values": {"linear": {"mean": 0.5, "sd": None, "values": [0.5]}}, "note": "as said"}}
+    rows = {
+        "base": {
+            "values": {"linear": {"mean": 0.5, "sd": None, "values": [0.5]}},
+            "note": "as said",
+        }
+    }
     assert format_table(rows).splitlines()[2] == "| base |   50.0 |"
     assert format_table(rows).endswith("as said")
     assert "50.0" in format_table({"base": {"linear": 0.5}})
@@ -96,4 +124,8 @@ def test_combining_seeds():
 
 
 def test_config_hash_sees_values_not_order():
-    assert config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1}) != config_hash({"a": 1, "b": 3})
+    assert (
+        config_hash({"a": 1, "b": 2})
+        == config_hash({"b": 2, "a": 1})
+        != config_hash({"a": 1, "b": 3})
+    )

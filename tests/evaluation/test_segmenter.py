@@ -38,11 +38,16 @@ def test_loss_of_ids_and_of_overlapping_parts_by_hand():
 
 
 def test_mirroring_swaps_left_and_right():
-    mask = torch.tensor([[[1, 0, 0, 3, 2]]], dtype=torch.uint8)  # 1 left wing, 2 right wing, 3 tail
+    # 1 left wing, 2 right wing, 3 tail
+    mask = torch.tensor([[[1, 0, 0, 3, 2]]], dtype=torch.uint8)
     assert mirrored_masks(mask, [(1, 2)]).tolist() == [[[1, 3, 0, 0, 2]]]
     planes = torch.zeros(1, 3, 1, 4, dtype=torch.uint8)
     planes[0, 0, 0, 0] = 1
-    assert mirrored_masks(planes, [(1, 2)])[0, :, 0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert mirrored_masks(planes, [(1, 2)])[0, :, 0].tolist() == [
+        [0, 0, 0, 0],
+        [0, 0, 0, 1],
+        [0, 0, 0, 0],
+    ]
 
 
 def test_only_flagged_images_are_mirrored():
@@ -59,13 +64,16 @@ def test_training_is_a_function_of_the_seed_and_leaves_the_encoder_alone(encoder
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     config = SegmenterConfig(finetune=True, epochs=2, **QUICK)
     one, two, other = (
-        train_segmenter(encoder, labelled(bank, range(4)), None, 3, config, seed=seed) for seed in (1, 1, 2)
+        train_segmenter(encoder, labelled(bank, range(4)), None, 3, config, seed=seed)
+        for seed in (1, 1, 2)
     )
     for key, value in one.decoder.state_dict().items():
         assert torch.equal(value, two.decoder.state_dict()[key])
     assert not torch.equal(one.decoder.classify.weight, other.decoder.classify.weight)
     assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
-    assert not torch.equal(one.encoder.model.layer1[0].conv1.weight, encoder.model.layer1[0].conv1.weight)
+    assert not torch.equal(
+        one.encoder.model.layer1[0].conv1.weight, encoder.model.layer1[0].conv1.weight
+    )
 
 
 def test_frozen_training_learns_and_keeps_the_encoder(encoder, squares):
@@ -80,7 +88,9 @@ def test_frozen_training_learns_and_keeps_the_encoder(encoder, squares):
 
 
 def test_the_epoch_is_the_best_on_validation_images(encoder, squares):
-    """The returned network scores on validation what it says, and no later look was better: retrain to each and see."""
+    """The returned network scores on validation what it says, and no later look was better:
+    retrain to each and see.
+    """
     bank = squares(images=16)
     train, validation = labelled(bank, range(4)), labelled(bank, range(8, 14))
     config = SegmenterConfig(finetune=False, epochs=6, validate_every=2, **QUICK)
@@ -113,7 +123,10 @@ def test_frozen_norm_statistics_stay(encoder, squares):
     for freeze, same in ((True, True), (False, False)):
         config = SegmenterConfig(finetune=True, epochs=1, freeze_norm=freeze, **QUICK)
         trained = train_segmenter(encoder, labelled(bank, range(4)), None, 3, config)
-        assert torch.equal(trained.encoder.model.bn1.running_mean, encoder.model.bn1.running_mean) == same
+        assert (
+            torch.equal(trained.encoder.model.bn1.running_mean, encoder.model.bn1.running_mean)
+            == same
+        )
 
 
 def test_kept_features_are_those_of_each_batch(encoder, squares):

@@ -20,10 +20,15 @@ def test_values_are_those_of_the_single_protocols(encoder, squares):
     assert result["values"]["linear"]["mean"] == pytest.approx(whole.accuracy)
     few = [few_label_indices(train.labels, 2, seed) for seed in (0, 1)]
     accuracies = [
-        linear_probe(train.pooled[i], train.labels[i], test.pooled, test.labels, standardize=True).accuracy for i in few
+        linear_probe(
+            train.pooled[i], train.labels[i], test.pooled, test.labels, standardize=True
+        ).accuracy
+        for i in few
     ]
     assert result["values"]["linear_few"]["values"] == pytest.approx(accuracies)
-    parts = few_shot_part_segmentation(encoder, banks.train, banks.test, 6, 0, draws=2, grid=8, weight_decay=0.01)
+    parts = few_shot_part_segmentation(
+        encoder, banks.train, banks.test, 6, 0, draws=2, grid=8, weight_decay=0.01
+    )
     assert result["values"]["part_miou"]["mean"] == pytest.approx(parts.miou, abs=1e-3)
     assert json.loads(json.dumps(result)) == result
     assert "C=1" in result["note"]

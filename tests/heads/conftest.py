@@ -16,11 +16,18 @@ FAMILIES = {
 
 
 class ConvPair(nn.Module):
-    """The encoder interface with two plain convolutions: strides 2 and 8, so the stages' strides differ by 4."""
+    """The encoder interface with two plain convolutions: strides 2 and 8, so the stages' strides
+    differ by 4.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.name, self.stages, self.last_stage, self.feature_dim = "conv_pair", ("fine", "coarse"), "coarse", 12
+        self.name, self.stages, self.last_stage, self.feature_dim = (
+            "conv_pair",
+            ("fine", "coarse"),
+            "coarse",
+            12,
+        )
         self.dims, self.strides = {"fine": 6, "coarse": 12}, {"fine": 2, "coarse": 8}
         self.model = nn.ModuleList([nn.Conv2d(3, 6, 2, stride=2), nn.Conv2d(6, 12, 4, stride=4)])
         self.register_buffer("mean", torch.tensor([0.4, 0.5, 0.6]))

@@ -1,4 +1,6 @@
-"""Coarse2Fine: pooling against loops, orthonormal rows, both stages, the path of gradients through r."""
+"""Coarse2Fine: pooling against loops, orthonormal rows, both stages, the path of gradients through
+r.
+"""
 
 import math
 
@@ -6,18 +8,33 @@ import pytest
 import torch
 
 from evaluation.heads import build_head
-from evaluation.heads.coarse2fine import InverseMapping, attended_maps, bilinear_attention_pool, total_variation
+from evaluation.heads.coarse2fine import (
+    InverseMapping,
+    attended_maps,
+    bilinear_attention_pool,
+    total_variation,
+)
 
 
 def test_pooling_is_the_loops():
     generator = torch.Generator().manual_seed(0)
-    features, attention = torch.randn(2, 3, 2, 4, generator=generator), torch.rand(2, 5, 2, 4, generator=generator)
+    features, attention = (
+        torch.randn(2, 3, 2, 4, generator=generator),
+        torch.rand(2, 5, 2, 4, generator=generator),
+    )
     pooled = bilinear_attention_pool(features, attention)
     for b in range(2):
         values = []
         for m in range(5):
             for d in range(3):
-                v = sum(float(features[b, d, i, j] * attention[b, m, i, j]) for i in range(2) for j in range(4)) / 8
+                v = (
+                    sum(
+                        float(features[b, d, i, j] * attention[b, m, i, j])
+                        for i in range(2)
+                        for j in range(4)
+                    )
+                    / 8
+                )
                 values.append(v / math.sqrt(abs(v) + 1e-6))
         length = math.sqrt(sum(v * v for v in values))
         assert pooled[b].tolist() == pytest.approx([v / length for v in values], abs=1e-5)
@@ -35,7 +52,11 @@ def test_an_absent_attention_map_has_zeros_and_finite_gradients():
     attention = torch.zeros(1, 2, 2, 2, requires_grad=True)
     pooled = bilinear_attention_pool(features, attention)
     pooled.sum().backward()
-    assert (pooled == 0).all() and torch.isfinite(attention.grad).all() and torch.isfinite(features.grad).all()
+    assert (
+        (pooled == 0).all()
+        and torch.isfinite(attention.grad).all()
+        and torch.isfinite(features.grad).all()
+    )
 
 
 def test_pooling_gradient():
@@ -58,14 +79,28 @@ def test_attention_rows_start_orthonormal_unless_told_otherwise(make_encoder):
 
 def test_total_variation_is_the_loops():
     r = torch.rand(2, 1, 4, 5)
-    down = [abs(float(r[b, 0, i + 1, j] - r[b, 0, i, j])) for b in range(2) for i in range(3) for j in range(5)]
-    across = [abs(float(r[b, 0, i, j + 1] - r[b, 0, i, j])) for b in range(2) for i in range(4) for j in range(4)]
-    assert total_variation(r).item() == pytest.approx(sum(down) / len(down) + sum(across) / len(across), rel=1e-5)
+    down = [
+        abs(float(r[b, 0, i + 1, j] - r[b, 0, i, j]))
+        for b in range(2)
+        for i in range(3)
+        for j in range(5)
+    ]
+    across = [
+        abs(float(r[b, 0, i, j + 1] - r[b, 0, i, j]))
+        for b in range(2)
+        for i in range(4)
+        for j in range(4)
+    ]
+    assert total_variation(r).item() == pytest.approx(
+        sum(down) / len(down) + sum(across) / len(across), rel=1e-5
+    )
 
 
 def test_both_stages_and_the_formula_of_the_second(make_encoder, batch):
     images, labels = batch
-    head = build_head("coarse2fine", make_encoder(), 3, maps=8, sparsity=0.1, smoothness=0.02).eval()
+    head = build_head(
+        "coarse2fine", make_encoder(), 3, maps=8, sparsity=0.1, smoothness=0.02
+    ).eval()
     assert set(head.loss(images, labels, progress=0.49)) == {"loss", "coarse"}
     assert not head.fine_begun
     first = head(images)
@@ -88,7 +123,9 @@ def test_both_stages_and_the_formula_of_the_second(make_encoder, batch):
     torch.testing.assert_close(head(images).exp(), both)
 
 
-def test_the_fine_loss_reaches_the_attention_and_a_frozen_encoder_lets_it_through(make_encoder, batch):
+def test_the_fine_loss_reaches_the_attention_and_a_frozen_encoder_lets_it_through(
+    make_encoder, batch
+):
     head = build_head("coarse2fine", make_encoder("resnet"), 3, frozen=True, maps=8).train()
     images, _ = batch
     features = head.encoder(images).maps["layer4"]
@@ -103,7 +140,9 @@ def test_the_fine_loss_reaches_the_attention_and_a_frozen_encoder_lets_it_throug
 def test_what_r_hides_does_not_matter(make_encoder):
     head = build_head("coarse2fine", make_encoder(), 3, maps=8)
     one, other = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
-    assert torch.equal(head.cut(one, torch.zeros(1, 1, 8, 8)), head.cut(other, torch.zeros(1, 1, 8, 8)))
+    assert torch.equal(
+        head.cut(one, torch.zeros(1, 1, 8, 8)), head.cut(other, torch.zeros(1, 1, 8, 8))
+    )
     assert torch.equal(head.cut(one, torch.ones(1, 1, 8, 8)), one)
 
 

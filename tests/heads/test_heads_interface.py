@@ -1,4 +1,6 @@
-"""What all heads must do on all families: shapes, gradients, one class, one image, one-class batches, frozen, bf16."""
+"""What all heads must do on all families: shapes, gradients, one class, one image, one-class
+batches, frozen, bf16.
+"""
 
 import pytest
 import torch
@@ -80,7 +82,8 @@ def test_bf16_is_near_fp32_and_its_loss_is_fp32(name, make_encoder, batch):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_a_step_down_the_gradient_lowers_the_loss(name, make_encoder, batch):
-    head = build_head(name, make_encoder("resnet"), 3, **small(name)).eval()  # fixed statistics: one smooth function
+    # fixed statistics: one smooth function
+    head = build_head(name, make_encoder("resnet"), 3, **small(name)).eval()
     seeded = {"generator": torch.Generator().manual_seed(0)}
     before = head.loss(*batch, **seeded)["loss"]
     before.backward()
@@ -90,7 +93,9 @@ def test_a_step_down_the_gradient_lowers_the_loss(name, make_encoder, batch):
             if p.grad is not None:
                 p -= 1e-3 * p.grad / norm
     after = head.loss(*batch, generator=torch.Generator().manual_seed(0))["loss"]
-    assert after.item() == pytest.approx((before - 1e-3 * norm).item(), rel=1e-2, abs=2e-4 * norm.item())
+    assert after.item() == pytest.approx(
+        (before - 1e-3 * norm).item(), rel=1e-2, abs=2e-4 * norm.item()
+    )
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -15,7 +15,9 @@ def truth(box=(0.5, 0.0, 1.0, 0.5), parts=None, points=None):
 
 
 def quarters():
-    """Part 1 in the upper right quarter's left half, part 2 in its right half, background elsewhere."""
+    """Part 1 in the upper right quarter's left half, part 2 in its right half, background
+    elsewhere.
+    """
     ids = torch.zeros(40, 40, dtype=torch.uint8)
     ids[:20, 20:30], ids[:20, 30:] = 1, 2
     return ids
@@ -38,7 +40,9 @@ def test_box_of_a_map_is_around_its_largest_high_area():
     assert box_of_map(grid)[0].tolist() == pytest.approx([60 / 128, 20 / 128, 100 / 128, 40 / 128])
 
 
-@pytest.mark.parametrize(("x", "y", "inside", "on_part"), [(0.6, 0.2, 1, 1), (0.2, 0.2, 0, 0), (0.9, 0.9, 0, 0)])
+@pytest.mark.parametrize(
+    ("x", "y", "inside", "on_part"), [(0.6, 0.2, 1, 1), (0.2, 0.2, 0, 0), (0.9, 0.9, 0, 0)]
+)
 def test_pointing_game(x, y, inside, on_part):
     values = overlap_of(Looks(maps={"a": peak_map(x, y)}), [truth(parts=quarters())])
     assert (values["a"]["in box"], values["a"]["on part"]) == ([inside], [on_part])
@@ -72,8 +76,12 @@ def test_boxes_invalid_ones_left_out():
 def test_channel_groups_on_the_same_and_on_different_parts():
     same = {f"high channel {i}": peak_map(0.6, 0.2) for i in range(2)}
     apart = {"high channel 0": peak_map(0.6, 0.2), "high channel 1": peak_map(0.9, 0.2)}
-    assert overlap_of(Looks(maps=same), [truth(parts=quarters())])["high channels"]["parts reached"] == [0.5]
-    assert overlap_of(Looks(maps=apart), [truth(parts=quarters())])["high channels"]["parts reached"] == [1.0]
+    assert overlap_of(Looks(maps=same), [truth(parts=quarters())])["high channels"][
+        "parts reached"
+    ] == [0.5]
+    assert overlap_of(Looks(maps=apart), [truth(parts=quarters())])["high channels"][
+        "parts reached"
+    ] == [1.0]
 
 
 def test_keypoints_count_within_reach():
@@ -98,15 +106,26 @@ def test_truth_of_a_sample_is_in_shares():
 
 
 def test_pictures_have_a_column_for_each_map_and_one_for_the_boxes():
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (2, 3, 32, 32), dtype=np.uint8))
+    images = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 255, (2, 3, 32, 32), dtype=np.uint8)
+    )
     looks = Looks(
         {"attention": torch.rand(2, 4, 4), "flat": torch.ones(2, 4, 4)},
-        {"object": torch.tensor([[[0.1, 0.1, 0.6, 0.6]]] * 2), "parts": torch.tensor([[[0.2, 0.2, 0.4, 0.4]] * 2] * 2)},
-        {"object": torch.ones(2, 1, dtype=torch.bool), "parts": torch.zeros(2, 2, dtype=torch.bool)},
+        {
+            "object": torch.tensor([[[0.1, 0.1, 0.6, 0.6]]] * 2),
+            "parts": torch.tensor([[[0.2, 0.2, 0.4, 0.4]] * 2] * 2),
+        },
+        {
+            "object": torch.ones(2, 1, dtype=torch.bool),
+            "parts": torch.zeros(2, 2, dtype=torch.bool),
+        },
     )
     columns = columns_of(looks, images)
     assert list(columns) == ["image", "attention", "flat", "object, parts"]
-    assert all(p.dtype == torch.uint8 and p.shape == (3, 160, 160) for c in columns.values() for p in c)
+    assert all(
+        p.dtype == torch.uint8 and p.shape == (3, 160, 160) for c in columns.values() for p in c
+    )
     drawn, plain = columns["object, parts"][0], columns["image"][0]
     changed = (drawn != plain).any(0)
-    assert changed[16:18, 20:90].all() and not changed[40:60, 40:60].any()  # the object's edge; no invalid part
+    # the object's edge; no invalid part
+    assert changed[16:18, 20:90].all() and not changed[40:60, 40:60].any()

@@ -1,4 +1,6 @@
-"""SCRIM: contrast, ranking and the choice of regions against loops over anchors, classes, modules and regions."""
+"""SCRIM: contrast, ranking and the choice of regions against loops over anchors, classes, modules
+and regions.
+"""
 
 import math
 
@@ -8,7 +10,13 @@ from torchvision.ops import box_iou
 
 from evaluation.heads import build_head
 from evaluation.heads.regions import attention_inside, choose_apart, crop_boxes, square_anchors
-from evaluation.heads.scrim import GatedAttention, class_module_contrast, n_pair, ranking_hinge, region_losses
+from evaluation.heads.scrim import (
+    GatedAttention,
+    class_module_contrast,
+    n_pair,
+    ranking_hinge,
+    region_losses,
+)
 
 
 def slow_contrast(parts, labels, temperature):
@@ -33,13 +41,17 @@ def slow_contrast(parts, labels, temperature):
                     positives.append((j, h))
             if positives and negatives:
                 s = {k: float(unit[i, g] @ unit[k]) / temperature for k in positives + negatives}
-                logs = [math.log1p(sum(math.exp(s[n] - s[p]) for n in negatives)) for p in positives]
+                logs = [
+                    math.log1p(sum(math.exp(s[n] - s[p]) for n in negatives)) for p in positives
+                ]
                 values.append(sum(logs) / len(logs))
         total += sum(values) / len(values) if values else 0.0
     return total
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2], [0, 0, 0, 0, 0], [0, 1, 2, 3, 4], [1, 1, 1, 0, 1]])
+@pytest.mark.parametrize(
+    "labels", [[0, 0, 1, 1, 2], [0, 0, 0, 0, 0], [0, 1, 2, 3, 4], [1, 1, 1, 0, 1]]
+)
 @pytest.mark.parametrize("modules", [1, 2, 3])
 def test_contrast_is_the_loops(labels, modules):
     parts = torch.randn(5, modules, 6, generator=torch.Generator().manual_seed(0))
@@ -52,7 +64,9 @@ def test_contrast_falls_when_classes_and_modules_come_together():
     corners = torch.tensor([[1.0, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1]]).view(2, 2, 4)
     sorted_by_both = corners[labels]
     mixed = sorted_by_both[[0, 2, 1, 3]]
-    assert class_module_contrast(sorted_by_both, labels, 0.1) < class_module_contrast(mixed, labels, 0.1)
+    assert class_module_contrast(sorted_by_both, labels, 0.1) < class_module_contrast(
+        mixed, labels, 0.1
+    )
 
 
 def test_contrast_gradient():
@@ -96,7 +110,9 @@ def test_ranking_is_the_loops_and_trains_scores_only():
 
 def test_ranking_pushes_the_telling_region_up():
     scores = torch.zeros(1, 1, 2, requires_grad=True)
-    ranking_hinge(scores, torch.tensor([[[0.1, 2.0]]]), torch.ones(1, 1, 2, dtype=torch.bool)).backward()
+    ranking_hinge(
+        scores, torch.tensor([[[0.1, 2.0]]]), torch.ones(1, 1, 2, dtype=torch.bool)
+    ).backward()
     assert scores.grad[0, 0, 0] < 0 < scores.grad[0, 0, 1]
 
 
@@ -105,7 +121,9 @@ def test_region_losses_are_each_regions_own():
     losses = region_losses(logits, labels)
     for b in range(2):
         for r in range(3):
-            assert losses[b, r].item() == pytest.approx(-logits[b, r].log_softmax(0)[labels[b]].item(), rel=1e-5)
+            assert losses[b, r].item() == pytest.approx(
+                -logits[b, r].log_softmax(0)[labels[b]].item(), rel=1e-5
+            )
 
 
 def test_gated_attention_is_the_formula_and_sums_to_one():
@@ -119,7 +137,9 @@ def test_gated_attention_is_the_formula_and_sums_to_one():
         for i in range(3):
             for j in range(2):
                 f = x[b, :, i, j]
-                hidden = torch.tanh(v @ f + module.value.bias) * torch.sigmoid(u @ f + module.gate.bias)
+                hidden = torch.tanh(v @ f + module.value.bias) * torch.sigmoid(
+                    u @ f + module.gate.bias
+                )
                 scores.append(w @ hidden + module.score.bias[0])
         torch.testing.assert_close(attention[b].flatten(), torch.stack(scores).softmax(0))
     torch.testing.assert_close(attention.sum((1, 2)), torch.ones(2))
@@ -130,29 +150,39 @@ def test_anchors_are_squares_inside_around_their_cells():
     assert anchors.shape == (16, 4)
     assert (anchors >= 0).all() and (anchors <= 1).all()
     sides = anchors[:, 2:] - anchors[:, :2]
-    torch.testing.assert_close(sides, torch.tensor([0.2, 0.6]).repeat_interleave(8)[:, None].expand(16, 2))
-    torch.testing.assert_close(anchors[5], torch.tensor([0.275, 0.65, 0.475, 0.85]))  # row 1, column 1: (3/8, 3/4)
+    torch.testing.assert_close(
+        sides, torch.tensor([0.2, 0.6]).repeat_interleave(8)[:, None].expand(16, 2)
+    )
+    # row 1, column 1: (3/8, 3/4)
+    torch.testing.assert_close(anchors[5], torch.tensor([0.275, 0.65, 0.475, 0.85]))
     torch.testing.assert_close(anchors[0, :2], torch.tensor([0.025, 0.15]))
 
 
 def test_attention_inside_counts_cut_cells_by_area():
     attention = torch.rand(2, 4, 4)
     boxes = torch.tensor([[0.1, 0.2, 0.65, 0.9], [0.0, 0.0, 1.0, 1.0]])
-    fine = attention.repeat_interleave(200, 1).repeat_interleave(200, 2) / 200**2  # pixels of 1/800
+    # pixels of 1/800
+    fine = attention.repeat_interleave(200, 1).repeat_interleave(200, 2) / 200**2
     for b in range(2):
         for a in range(2):
             x0, y0, x1, y1 = (round(float(v) * 800) for v in boxes[a])
             expected = fine[b, y0:y1, x0:x1].sum().item()
-            assert attention_inside(attention, boxes)[b, a].item() == pytest.approx(expected, rel=1e-3)
+            assert attention_inside(attention, boxes)[b, a].item() == pytest.approx(
+                expected, rel=1e-3
+            )
 
 
 def slow_choice(scores, overlap, count, limit):
-    """One image: groups in turn take their best anchor that keeps apart from all taken, else the best untaken one."""
+    """One image: groups in turn take their best anchor that keeps apart from all taken, else the
+    best untaken one.
+    """
     G, A = scores.shape
     taken, picks, valid = [], [[] for _ in range(G)], [[] for _ in range(G)]
     for _ in range(count):
         for g in range(G):
-            order = sorted((a for a in range(A) if a not in taken), key=lambda a: -float(scores[g, a]))
+            order = sorted(
+                (a for a in range(A) if a not in taken), key=lambda a: -float(scores[g, a])
+            )
             apart = [a for a in order if all(overlap[a, t] <= limit for t in taken)]
             pick = apart[0] if apart else order[0]
             valid[g].append(bool(apart))
@@ -179,7 +209,9 @@ def test_choice_of_regions_is_the_loops(limit):
 
 
 def test_crops_show_their_box():
-    y, x = torch.meshgrid((torch.arange(40) + 0.5) / 40, (torch.arange(40) + 0.5) / 40, indexing="ij")
+    y, x = torch.meshgrid(
+        (torch.arange(40) + 0.5) / 40, (torch.arange(40) + 0.5) / 40, indexing="ij"
+    )
     images = torch.stack([x, y, x * 0])[None]
     boxes = torch.tensor([[[0.25, 0.5, 0.5, 0.75], [0.0, 0.0, 1.0, 1.0]]])
     crops = crop_boxes(images, boxes, 10)
@@ -195,7 +227,13 @@ def test_the_total_is_the_sum_of_its_terms_and_absent_regions_do_not_count(make_
     seen = head._look(images)
     assert seen.valid_BR.sum(1).tolist() == [1] * 4  # one region of 0.9 leaves no room for another
     terms = head.loss(images, labels)
-    expected = terms["all"] + terms["global"] + terms["regions"] + terms["ranking"] + 0.5 * terms["contrast"]
+    expected = (
+        terms["all"]
+        + terms["global"]
+        + terms["regions"]
+        + terms["ranking"]
+        + 0.5 * terms["contrast"]
+    )
     assert terms["loss"].item() == pytest.approx(expected.item())
     own = region_losses(head.region_classifier(seen.regions_BRD), labels)
     assert terms["regions"].item() == pytest.approx(own[:, 0].mean().item(), rel=1e-5)
@@ -207,7 +245,10 @@ def test_navigator_is_trained_by_the_ranking_alone(make_encoder, batch):
     terms = head.loss(*batch)
     parameters = list(head.navigators.parameters())
     rest = terms["all"] + terms["global"] + terms["regions"] + terms["contrast"]
-    assert all(g is None for g in torch.autograd.grad(rest, parameters, retain_graph=True, allow_unused=True))
+    assert all(
+        g is None
+        for g in torch.autograd.grad(rest, parameters, retain_graph=True, allow_unused=True)
+    )
     encoder = [p for p in head.encoder.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(terms["ranking"], encoder, retain_graph=True, allow_unused=True)
     assert all(g is None for g in gradients)  # the navigator reads the detached map

@@ -20,7 +20,9 @@ def slow_discriminality(maps, mask, labels):
             pixels = []
             for i in range(maps.shape[2]):
                 for j in range(maps.shape[3]):
-                    pixels.append(max(float(maps[b, c * X + x, i, j] * mask[c, x]) for x in range(X)))
+                    pixels.append(
+                        max(float(maps[b, c * X + x, i, j] * mask[c, x]) for x in range(X))
+                    )
             y.append(sum(pixels) / len(pixels))
         total += -(y[labels[b]] - math.log(sum(math.exp(v) for v in y)))
     return total / len(maps)
@@ -44,13 +46,16 @@ def slow_diversity(maps, C):
 
 @pytest.fixture
 def maps():
-    return torch.randn(3, 12, 4, 5, generator=torch.Generator().manual_seed(0)).relu()  # 4 classes of 3 channels
+    # 4 classes of 3 channels
+    return torch.randn(3, 12, 4, 5, generator=torch.Generator().manual_seed(0)).relu()
 
 
 def test_discriminality_is_the_loops(maps):
     mask = class_masks(4, 3, torch.Generator().manual_seed(1))
     labels = torch.tensor([3, 0, 2])
-    assert discriminality(maps, mask, labels).item() == pytest.approx(slow_discriminality(maps, mask, labels), abs=1e-6)
+    assert discriminality(maps, mask, labels).item() == pytest.approx(
+        slow_discriminality(maps, mask, labels), abs=1e-6
+    )
 
 
 def test_diversity_is_the_loops(maps):
@@ -86,7 +91,9 @@ def test_attention_gates_channels_of_the_same_class_for_any_ratio_of_strides(siz
         for i in range(size[0]):
             for k in range(size[1]):
                 source = high[1, c * 3 + j, i * 2 // size[0], k * 3 // size[1]]
-                assert attention[1, channel, i, k].item() == pytest.approx(torch.sigmoid(source).item())
+                assert attention[1, channel, i, k].item() == pytest.approx(
+                    torch.sigmoid(source).item()
+                )
 
 
 def test_the_total_is_the_formula_with_gating_inside_the_middle_loss_only(make_encoder, batch):
@@ -102,7 +109,9 @@ def test_the_total_is_the_formula_with_gating_inside_the_middle_loss_only(make_e
     assert mid.shape[-1] == 4 * high.shape[-1]
     expected = torch.nn.functional.cross_entropy(head(images), labels)
     for name, value in (("mid", gated), ("high", high)):
-        expected = expected + 1.5 * discriminality(value, masks[name], labels) + 15 * diversity(value, 3)
+        expected = (
+            expected + 1.5 * discriminality(value, masks[name], labels) + 15 * diversity(value, 3)
+        )
     assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     ungated = build_head("tdsa", encoder, 3, hidden=8, gating=False).eval()
     ungated.load_state_dict(head.state_dict())
@@ -156,7 +165,14 @@ def test_the_papers_vgg_has_its_own_convolutions_widened(batch):
     layers = encoder.model.features
     assert [layers[i].out_channels for i in (30, 40)] == [36, 12]
     assert layers[34].in_channels == 36
-    assert encoder.dims == {"stage1": 64, "stage2": 128, "stage3": 256, "stage4": 36, "stage5": 12, "stage6": 12}
+    assert encoder.dims == {
+        "stage1": 64,
+        "stage2": 128,
+        "stage3": 256,
+        "stage4": 36,
+        "stage5": 12,
+        "stage6": 12,
+    }
     maps = encoder(batch[0], ("stage4", "stage5")).maps
     assert maps["stage4"].shape == (4, 36, 8, 8) and maps["stage5"].shape == (4, 12, 4, 4)
     assert head(batch[0]).shape == (4, 4)

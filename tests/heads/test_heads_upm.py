@@ -18,14 +18,22 @@ def test_vote_is_the_loops():
         there = [s for s in range(4) if valid[b, s]]
         norm = sum(math.exp(float(weights[s])) for s in there)
         for c in range(5):
-            p = sum(math.exp(float(weights[s])) / norm * float(logits[b, s].softmax(0)[c]) for s in there)
+            p = sum(
+                math.exp(float(weights[s])) / norm * float(logits[b, s].softmax(0)[c])
+                for s in there
+            )
             assert voted[b, c].item() == pytest.approx(math.log(p), abs=1e-5)
 
 
 def test_stream_loss_is_the_loops():
     logits, labels = torch.randn(2, 3, 4), torch.tensor([1, 3])
     valid = torch.tensor([[1, 1, 0], [1, 1, 1]]).bool()
-    terms = [-float(logits[b, s].log_softmax(0)[labels[b]]) for b in range(2) for s in range(3) if valid[b, s]]
+    terms = [
+        -float(logits[b, s].log_softmax(0)[labels[b]])
+        for b in range(2)
+        for s in range(3)
+        if valid[b, s]
+    ]
     assert stream_loss(logits, labels, valid).item() == pytest.approx(sum(terms) / 5, rel=1e-5)
 
 
@@ -41,11 +49,15 @@ def test_vote_gradient():
 @pytest.mark.parametrize("fusion", ["concat", "vote"])
 @pytest.mark.parametrize("streams", ["shared", "separate"])
 def test_total_and_encoders(fusion, streams, make_encoder, batch):
-    head = build_head("upm", make_encoder("resnet"), 3, fusion=Fusion[fusion], streams=Streams[streams]).eval()
+    head = build_head(
+        "upm", make_encoder("resnet"), 3, fusion=Fusion[fusion], streams=Streams[streams]
+    ).eval()
     terms = head.loss(*batch)
     assert terms["loss"].item() == pytest.approx((terms["joined"] + 0.5 * terms["streams"]).item())
     logits = head(batch[0])
-    assert terms["joined"].item() == pytest.approx(torch.nn.functional.cross_entropy(logits, batch[1]).item(), rel=1e-5)
+    assert terms["joined"].item() == pytest.approx(
+        torch.nn.functional.cross_entropy(logits, batch[1]).item(), rel=1e-5
+    )
     assert len(head.encoders()) == (1 if streams == "shared" else 3)
     terms["loss"].backward()
     for encoder in head.encoders():

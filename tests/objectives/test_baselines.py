@@ -1,4 +1,6 @@
-"""The baselines against their formulas, written out; that their state is complete and a teacher can be copied."""
+"""The baselines against their formulas, written out; that their state is complete and a teacher
+can be copied.
+"""
 
 import copy
 
@@ -21,8 +23,12 @@ def outputs(seed, channels=6, parts=False):
     if not parts:
         return Outputs(blank, blank, instance_ND=torch.randn(8, channels, generator=g))
     valid = torch.arange(3) < torch.tensor([3, 1, 2, 3, 3, 2, 2, 1])[:, None]
-    ids = torch.stack([torch.randperm(4, generator=torch.Generator().manual_seed(n % 4))[:3] for n in range(8)])
-    return Outputs(blank, blank, part_NMD=torch.randn(8, 3, channels, generator=g), ids_NM=ids, valid_NM=valid)
+    ids = torch.stack(
+        [torch.randperm(4, generator=torch.Generator().manual_seed(n % 4))[:3] for n in range(8)]
+    )
+    return Outputs(
+        blank, blank, part_NMD=torch.randn(8, 3, channels, generator=g), ids_NM=ids, valid_NM=valid
+    )
 
 
 def loss_of(name, student, teacher, progress=0.5):
@@ -48,12 +54,15 @@ def test_moco_takes_the_key_of_the_other_view_against_the_queue_which_takes_the_
         torch.testing.assert_close(loss, F.cross_entropy(logits, torch.zeros(8, dtype=torch.long)))
     after = method.state_dict()["nt_xent.memory_bank.bank"]
     for key in k:
-        assert (after @ key > 0.9999).sum() == 2  # 16 places, 8 keys a step: each of the same keys twice
+        # 16 places, 8 keys a step: each of the same keys twice
+        assert (after @ key > 0.9999).sum() == 2
 
 
 def test_byol_is_minus_the_cosine_to_the_teacher_of_the_other_view():
     student, teacher = outputs(0), outputs(1)
-    expected = -F.cosine_similarity(student.instance_ND, teacher.instance_ND.roll(4, 0), dim=1).mean()
+    expected = -F.cosine_similarity(
+        student.instance_ND, teacher.instance_ND.roll(4, 0), dim=1
+    ).mean()
     torch.testing.assert_close(loss_of("byol", student, teacher), expected)
 
 
@@ -70,7 +79,9 @@ def test_detcon_is_the_formula_on_masks_sampled_in_turn():
 
 def test_dino_by_hand_with_centre_and_temperature():
     method, centre = METHODS["dino"](config_of("dino")), torch.zeros(10)
-    for step, (progress, temperature) in enumerate([(0.0, 0.04), (0.1, 0.055), (0.2, 0.07), (0.9, 0.07)]):
+    for step, (progress, temperature) in enumerate(
+        [(0.0, 0.04), (0.1, 0.055), (0.2, 0.07), (0.9, 0.07)]
+    ):
         student, teacher = outputs(step, 10), outputs(step + 9, 10)
         target = F.softmax((teacher.instance_ND.roll(4, 0) - centre) / temperature, dim=1)
         expected = -(target * F.log_softmax(student.instance_ND / 0.1, dim=1)).sum(1).mean()
@@ -104,9 +115,13 @@ def test_copies_and_a_restored_state_go_on_alike(name):
     torch.testing.assert_close(run_step(again, student, teacher, 1), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if "equivariance_weight" not in CASES[name]])
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if "equivariance_weight" not in CASES[name]]
+)
 def test_the_gradient_is_that_of_finite_differences(name):
-    """Of the encoder's weights, through heads and loss (equivariance holds some of its inputs fixed: not here)."""
+    """Of the encoder's weights, through heads and loss (equivariance holds some of its inputs
+    fixed: not here).
+    """
     objective, student, teacher = build(name)
     student, teacher = student.double(), teacher.double()
     views = views_of(0)
@@ -117,7 +132,9 @@ def test_the_gradient_is_that_of_finite_differences(name):
         return copy.deepcopy(objective)(student(*inputs), seen, None, views, 0.5)["loss"]
 
     weight = student.encoder.conv.weight
-    direction = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    direction = torch.randn(
+        weight.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     (gradient,) = torch.autograd.grad(loss(), weight)
     with torch.no_grad():
         moved = []
@@ -129,7 +146,9 @@ def test_the_gradient_is_that_of_finite_differences(name):
 
 
 def test_gathered_norms_replace_torchs_and_equal_them_on_one_process():
-    head = gather_batch_norms(nn.Sequential(nn.Linear(4, 5), nn.Sequential(nn.BatchNorm1d(5)), nn.ReLU()))
+    head = gather_batch_norms(
+        nn.Sequential(nn.Linear(4, 5), nn.Sequential(nn.BatchNorm1d(5)), nn.ReLU())
+    )
     norm, own = head[1][0], nn.BatchNorm1d(5)
     assert isinstance(norm, GatheredBatchNorm1d)
     x = torch.randn(6, 5)
@@ -140,7 +159,10 @@ def test_gathered_norms_replace_torchs_and_equal_them_on_one_process():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"method": "swav"}, r"objective\.method='swav' is not one of particle, simclr, moco, byol, dino, detcon"),
+        (
+            {"method": "swav"},
+            r"objective\.method='swav' is not one of particle, simclr, moco, byol, dino, detcon",
+        ),
         ({"queue": -1}, r"objective\.queue=-1"),
         ({"moco_queue": 0}, r"objective\.moco_queue=0"),
         ({"dino_temperature": [0.04]}, r"objective\.dino_temperature=\[0\.04\]: two positive"),

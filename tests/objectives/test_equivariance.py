@@ -25,12 +25,16 @@ CELLS = [(v, r, c) for v in range(2) for r in range(SIDE) for c in range(SIDE)]
 
 
 def mean_and_centres(maps, ids, b):
-    """What the features of image b are compared with: their mean and the directions of the parts that are there."""
+    """What the features of image b are compared with: their mean and the directions of the parts
+    that are there.
+    """
     feature = {(v, r, c): maps[v * B + b, :, r, c].numpy() for v, r, c in CELLS}
     mean = np.mean(list(feature.values()), 0)
     unit = {cell: (x - mean) / np.linalg.norm(x - mean) for cell, x in feature.items()}
     of_part = [[unit[v, r, c] for v, r, c in CELLS if ids[v * B + b, r, c] == k] for k in range(K)]
-    return mean, {k: sum(rows) / np.linalg.norm(sum(rows)) for k, rows in enumerate(of_part) if rows}
+    return mean, {
+        k: sum(rows) / np.linalg.norm(sum(rows)) for k, rows in enumerate(of_part) if rows
+    }
 
 
 def assignment(maps, mean, centres, b):
@@ -57,12 +61,16 @@ def bilinear(values, x, y):
 
 
 def by_hand(maps, views, compared_with=None):
-    """The term, cell by cell; mean and centres are those of `compared_with`, or of the maps themselves."""
+    """The term, cell by cell; mean and centres are those of `compared_with`, or of the maps
+    themselves.
+    """
     compared_with = maps if compared_with is None else compared_with
     total, count = 0.0, 0
     for b in range(B):
         shares = assignment(maps, *mean_and_centres(compared_with, views.ids_Ngg, b), b)
-        theta = [np.vstack([views.theta_N23[v * B + b].double().numpy(), [0, 0, 1]]) for v in range(2)]
+        theta = [
+            np.vstack([views.theta_N23[v * B + b].double().numpy(), [0, 0, 1]]) for v in range(2)
+        ]
         for v, w in ((0, 1), (1, 0)):
             for r in range(SIDE):
                 for c in range(SIDE):
@@ -91,8 +99,12 @@ def test_gradient_is_that_of_finite_differences_with_mean_and_centres_held(seed)
     gradient = torch.autograd.grad(loss, maps)[0].double()
     maps = maps.detach().double()
     for number in range(3):
-        towards = torch.randn(maps.shape, generator=torch.Generator().manual_seed(number), dtype=torch.float64)
-        before, after = (by_hand(maps + h * towards, views, compared_with=maps) for h in (-1e-5, 1e-5))
+        towards = torch.randn(
+            maps.shape, generator=torch.Generator().manual_seed(number), dtype=torch.float64
+        )
+        before, after = (
+            by_hand(maps + h * towards, views, compared_with=maps) for h in (-1e-5, 1e-5)
+        )
         expected = (after - before) / 2e-5
         assert abs(expected) > 1e-3
         assert float((gradient * towards).sum()) == pytest.approx(expected, rel=1e-3, abs=1e-6)
@@ -118,19 +130,34 @@ def test_two_crops_of_one_map_cost_nothing_and_pull_nowhere(flipped):
 
 
 def test_a_map_that_moves_with_the_image_costs_nothing_and_one_that_does_not_costs():
-    whole, mirrored = (crop_theta(torch.tensor([w]), *map(torch.tensor, ([1.0], [0.0], [0.0]))) for w in (1.0, -1.0))
+    whole, mirrored = (
+        crop_theta(torch.tensor([w]), *map(torch.tensor, ([1.0], [0.0], [0.0])))
+        for w in (1.0, -1.0)
+    )
     one = torch.randn(1, D, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     ids = torch.arange(SIDE).expand(1, SIDE, SIDE)
     for second, second_ids, cost in ((one.flip(-1), ids.flip(-1), False), (one, ids, True)):
-        views = Views(torch.zeros(0), torch.cat([ids, second_ids]), torch.cat([whole, mirrored]), torch.zeros(2, K))
+        views = Views(
+            torch.zeros(0),
+            torch.cat([ids, second_ids]),
+            torch.cat([whole, mirrored]),
+            torch.zeros(2, K),
+        )
         loss = float(Equivariance(TAU)(torch.cat([one, second]), views))
         assert (loss > 0.05) if cost else (loss < 1e-8)
 
 
 def test_views_that_do_not_overlap_give_zero_and_finite_gradients():
-    left, right = (crop_theta(*(torch.tensor([x]) for x in (0.3, 0.3, at, 0.0))) for at in (-0.7, 0.7))
+    left, right = (
+        crop_theta(*(torch.tensor([x]) for x in (0.3, 0.3, at, 0.0))) for at in (-0.7, 0.7)
+    )
     maps = torch.randn(2, D, SIDE, SIDE, requires_grad=True)
-    views = Views(torch.zeros(0), torch.zeros(2, SIDE, SIDE).long(), torch.cat([left, right]), torch.zeros(2, K))
+    views = Views(
+        torch.zeros(0),
+        torch.zeros(2, SIDE, SIDE).long(),
+        torch.cat([left, right]),
+        torch.zeros(2, K),
+    )
     loss = Equivariance(TAU)(maps, views)
     loss.backward()
     assert float(loss.detach()) == 0 and torch.equal(maps.grad, torch.zeros_like(maps))
@@ -142,4 +169,6 @@ def test_gradient_reaches_both_views_and_bf16_is_read_in_full_precision():
     Equivariance(TAU)(maps, views).backward()
     assert all(float(part.abs().sum()) > 0 for part in maps.grad.chunk(2))
     coarse = maps.detach().bfloat16()
-    torch.testing.assert_close(Equivariance(TAU)(coarse, views), Equivariance(TAU)(coarse.float(), views))
+    torch.testing.assert_close(
+        Equivariance(TAU)(coarse, views), Equivariance(TAU)(coarse.float(), views)
+    )

@@ -1,4 +1,6 @@
-"""PartContrast against lightly's DetCon-B loss, InfoNCE by hand, and a loop written from the formula."""
+"""PartContrast against lightly's DetCon-B loss, InfoNCE by hand, and a loop written from the
+formula.
+"""
 
 import pytest
 import torch
@@ -13,12 +15,17 @@ from ssl_parts.objectives import PartContrast, shared_parts
 
 def random_case(b=3, m=4, d=8, k=5, repeat=True, seed=0):
     g = torch.Generator().manual_seed(seed)
-    q = tuple(torch.randn(b, m, d, generator=g, dtype=torch.float64).float().requires_grad_() for _ in range(2))
+    q = tuple(
+        torch.randn(b, m, d, generator=g, dtype=torch.float64).float().requires_grad_()
+        for _ in range(2)
+    )
     t = tuple(torch.randn(b, m, d, generator=g) for _ in range(2))
     if repeat:
         ids = tuple(torch.randint(k, (b, m), generator=g) for _ in range(2))
     else:
-        ids = tuple(torch.stack([torch.randperm(k, generator=g)[:m] for _ in range(b)]) for _ in range(2))
+        ids = tuple(
+            torch.stack([torch.randperm(k, generator=g)[:m] for _ in range(b)]) for _ in range(2)
+        )
     valid = tuple(torch.ones(b, m, dtype=torch.bool) for _ in range(2))
     return q, t, ids, valid
 
@@ -49,7 +56,10 @@ def test_one_part_an_image_is_info_nce_over_all_other_targets():
     q, t, ids, valid = random_case(b=6, m=1, k=1)
     expected = 0.0
     for this, other in ((0, 1), (1, 0)):
-        anchors, pool = F.normalize(q[this][:, 0], dim=1), F.normalize(torch.cat([t[other], t[this]])[:, 0], dim=1)
+        anchors, pool = (
+            F.normalize(q[this][:, 0], dim=1),
+            F.normalize(torch.cat([t[other], t[this]])[:, 0], dim=1),
+        )
         logits = anchors @ pool.T / 0.1
         logits[torch.arange(6), 6 + torch.arange(6)] = -torch.inf
         expected += F.cross_entropy(logits, torch.arange(6))
@@ -95,7 +105,10 @@ def test_views_that_share_no_part_give_zero_and_finite_gradients(empty):
 
 def test_shared_parts_counts_ids_present_in_both_views():
     ids = torch.tensor([[0, 1, 2], [3, 4, 5]]), torch.tensor([[2, 0, 7], [6, 7, 8]])
-    valid = torch.ones(2, 3, dtype=torch.bool), torch.tensor([[True, True, True], [True, True, True]])
+    valid = (
+        torch.ones(2, 3, dtype=torch.bool),
+        torch.tensor([[True, True, True], [True, True, True]]),
+    )
     assert shared_parts(ids, valid).tolist() == [2.0, 0.0]
     assert shared_parts(ids, (valid[0], torch.zeros(2, 3, dtype=torch.bool))).tolist() == [0.0, 0.0]
 
@@ -107,8 +120,12 @@ def test_the_queue_adds_the_newest_valid_targets_of_earlier_steps_to_the_denomin
         g = torch.Generator().manual_seed(step)
         valid = tuple(torch.rand(v.shape, generator=g) > 0.5 for v in valid)
         loss = contrast(q, t, ids, valid)
-        assert float(loss.detach()) == pytest.approx(by_formula(q, t, ids, valid, 0.5, past=past), rel=1e-5)
-        newest = [t[v][b, m] for b in range(3) for v in range(2) for m in range(4) if valid[v][b, m]]
+        assert float(loss.detach()) == pytest.approx(
+            by_formula(q, t, ids, valid, 0.5, past=past), rel=1e-5
+        )
+        newest = [
+            t[v][b, m] for b in range(3) for v in range(2) for m in range(4) if valid[v][b, m]
+        ]
         past = (newest + past)[:14]
     assert len(past) == 14
     assert not contrast.queue.rows_QD.requires_grad and list(contrast.state_dict()) == [
@@ -118,13 +135,18 @@ def test_the_queue_adds_the_newest_valid_targets_of_earlier_steps_to_the_denomin
 
 
 @pytest.mark.parametrize("own_targets", [True, False])
-@pytest.mark.parametrize("options", [{}, {"local_negatives": False}, {"queue": 9, "channels": 8}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"local_negatives": False}, {"queue": 9, "channels": 8}], ids=str
+)
 def test_chunks_of_anchors_change_neither_loss_nor_gradients(options, own_targets):
-    one_image = 4 * 2 * 7 * 4  # logits of its anchors: chunks of 1, 2 and 3 of the 7 images, the last one shorter
+    # logits of its anchors: chunks of 1, 2 and 3 of the 7 images, the last one shorter
+    one_image = 4 * 2 * 7 * 4
     losses = {n: PartContrast(0.1, **options, logits_at_once=n * one_image) for n in (1, 2, 3, 7)}
     for seed in range(2):  # the second step meets a filled queue
         q, t, ids, valid = random_case(b=7, seed=seed)
-        valid = tuple(torch.rand(v.shape, generator=torch.Generator().manual_seed(seed)) > 0.3 for v in valid)
+        valid = tuple(
+            torch.rand(v.shape, generator=torch.Generator().manual_seed(seed)) > 0.3 for v in valid
+        )
         found = {n: loss(q, q if own_targets else t, ids, valid) for n, loss in losses.items()}
         gradients = {n: torch.autograd.grad(value, q) for n, value in found.items()}
         for n in (1, 2, 3):

@@ -26,7 +26,9 @@ def test_majority_decides_on_a_coarser_grid():
 def test_priority_takes_the_same_parts_from_both_views_and_never_the_background():
     ids = torch.tensor([[[0, 1], [2, 3]], [[3, 2], [1, 0]]])
     priority = torch.tensor([[0.9, 0.1, 0.8, 0.7]]).expand(2, 4)
-    parts = pool_parts(torch.randn(2, 3, 2, 2), ids, 4, samples=2, priority_BK=priority, background=0)
+    parts = pool_parts(
+        torch.randn(2, 3, 2, 2), ids, 4, samples=2, priority_BK=priority, background=0
+    )
     assert parts.ids_BM.tolist() == [[2, 3], [2, 3]]
     assert parts.valid_BM.all()
 

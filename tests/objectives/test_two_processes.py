@@ -1,4 +1,6 @@
-"""One process with 2B pairs equals two with B: loss, gradient and state, also when one rank has no valid part."""
+"""One process with 2B pairs equals two with B: loss, gradient and state, also when one rank has no
+valid part.
+"""
 
 import os
 import subprocess
@@ -31,7 +33,11 @@ def contrast_case(second_rank_empty, own_targets, logits_at_once=2**22):
     }
 
 
-CONTRASTS = [contrast_case(False, True), contrast_case(True, False), contrast_case(False, True, 4 * 48)]
+CONTRASTS = [
+    contrast_case(False, True),
+    contrast_case(True, False),
+    contrast_case(False, True, 4 * 48),
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,14 @@ def two_ranks(tmp_path_factory):
     """What two gloo processes found, all cases in one launch."""
     folder = tmp_path_factory.mktemp("ranks")
     torch.save(CONTRASTS, folder / "cases.pt")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(SCRIPT)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        str(SCRIPT),
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     subprocess.run(
         [*command, folder / "cases.pt", folder / "out.pt"],
@@ -68,6 +81,8 @@ def test_every_objective_on_two_ranks_equals_one(two_ranks, name):
         terms = run_step(objective, student, teacher, step)
     two = two_ranks[name]
     torch.testing.assert_close(two["terms"], terms, rtol=1e-5, atol=1e-5)
-    gradients = {key: value.grad for key, value in student.named_parameters() if value.grad is not None}
+    gradients = {
+        key: value.grad for key, value in student.named_parameters() if value.grad is not None
+    }
     torch.testing.assert_close(two["gradients"], gradients, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(two["state"], dict(objective.state_dict()), rtol=1e-5, atol=1e-5)

@@ -1,4 +1,6 @@
-"""On a CPU the heads see valid parts alone; losses and gradients are those of all rows through the head."""
+"""On a CPU the heads see valid parts alone; losses and gradients are those of all rows through the
+head.
+"""
 
 import pytest
 import torch
@@ -11,7 +13,11 @@ def outputs_and_gradients(head, vectors, valid, through):
     head.zero_grad()
     out = through(vectors)
     (out * valid.unsqueeze(-1)).square().sum().backward()
-    return [out * valid.unsqueeze(-1), vectors.grad * valid.unsqueeze(-1), *(p.grad.clone() for p in head.parameters())]
+    return [
+        out * valid.unsqueeze(-1),
+        vectors.grad * valid.unsqueeze(-1),
+        *(p.grad.clone() for p in head.parameters()),
+    ]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])

@@ -1,4 +1,6 @@
-"""A network and two views that cost nothing, for every objective: one convolution, 4 images of 4 ids, in float32."""
+"""A network and two views that cost nothing, for every objective: one convolution, 4 images of 4
+ids, in float32.
+"""
 
 import torch
 from torch import nn
@@ -9,7 +11,14 @@ from ssl_parts.views import Views
 from ssl_parts.views.geometry import CropConfig, random_crops
 
 K, PAIRS = 4, 4
-SMALL = {"hidden": 12, "projection": 6, "samples": 3, "dino_prototypes": 10, "moco_queue": 16, "temperature": 0.2}
+SMALL = {
+    "hidden": 12,
+    "projection": 6,
+    "samples": 3,
+    "dino_prototypes": 10,
+    "moco_queue": 16,
+    "temperature": 0.2,
+}
 
 
 class TinyEncoder(nn.Module):
@@ -26,11 +35,16 @@ class TinyEncoder(nn.Module):
         return Features({"last": map_NDHW}, map_NDHW.mean((2, 3)))
 
 
-# every method, and particle with all its terms: what two processes and a resume must leave unchanged
+# every method, and particle with all its terms: what two processes and a resume must leave
+# unchanged
 CASES = {name: {"method": name} for name in METHODS} | {
     "detcon-s": {"method": "detcon", "targets": Targets.student},
     "particle with all terms": {"queue": 20, "equivariance_weight": 0.5, "dino_weight": 1.0},
-    "particle of the student": {"targets": Targets.student, "queue": 20, "equivariance_weight": 0.5},
+    "particle of the student": {
+        "targets": Targets.student,
+        "queue": 20,
+        "equivariance_weight": 0.5,
+    },
 }
 
 
@@ -41,13 +55,20 @@ def config_of(name: str) -> ObjectiveConfig:
 
 
 def views_of(step: int, rows: slice = slice(None)) -> Views:
-    """Both views of the pairs `rows` of one global batch; image 3 shares no part between its views."""
+    """Both views of the pairs `rows` of one global batch; image 3 shares no part between its
+    views.
+    """
     g = torch.Generator().manual_seed(step)
-    images, ids = torch.rand(2, PAIRS, 3, 16, 16, generator=g), torch.randint(K, (2, PAIRS, 4, 4), generator=g)
+    images, ids = (
+        torch.rand(2, PAIRS, 3, 16, 16, generator=g),
+        torch.randint(K, (2, PAIRS, 4, 4), generator=g),
+    )
     ids[0, 3], ids[1, 3] = 1, 2
     theta = random_crops(2 * PAIRS, CropConfig(scale=[0.4, 1.0]), g).view(2, PAIRS, 2, 3)
     priority = torch.rand(PAIRS, K, generator=g).expand(2, PAIRS, K)
-    images, ids, theta, priority = (x[:, rows].flatten(0, 1) for x in (images, ids, theta, priority))
+    images, ids, theta, priority = (
+        x[:, rows].flatten(0, 1) for x in (images, ids, theta, priority)
+    )
     return Views(images, ids, theta, priority)
 
 
@@ -59,7 +80,9 @@ def build(name: str) -> tuple[Objective, nn.Module, nn.Module]:
     return objective, student, teacher.requires_grad_(False)
 
 
-def run_step(objective, student, teacher, step: int, rows: slice = slice(None), progress: float = 0.5):
+def run_step(
+    objective, student, teacher, step: int, rows: slice = slice(None), progress: float = 0.5
+):
     """Terms of one step; gradients are left in the student."""
     views = views_of(step, rows)
     inputs = (views.images_NCHW, views.ids_Ngg, views.priority_NK)

@@ -1,4 +1,6 @@
-"""Run under torchrun by test_two_processes: each rank takes its half of a batch, rank 0 writes what came out."""
+"""Run under torchrun by test_two_processes: each rank takes its half of a batch, rank 0 writes
+what came out.
+"""
 
 import sys
 
@@ -34,15 +36,23 @@ def contrast(case):
 
 
 def method(name):
-    """Two steps of a whole objective: the second one sees the queue or centre that the first one left."""
+    """Two steps of a whole objective: the second one sees the queue or centre that the first one
+    left.
+    """
     half = slice(0, 2) if dist.get_rank() == 0 else slice(2, 4)
     objective, student, teacher = build(name)
     model = DistributedDataParallel(student)
     for step in range(2):
         student.zero_grad()
         terms = run_step(objective, model, teacher, step, half)
-    gradients = {key: value.grad for key, value in student.named_parameters() if value.grad is not None}
-    return {"terms": {k: mean(v) for k, v in terms.items()}, "gradients": gradients, "state": objective.state_dict()}
+    gradients = {
+        key: value.grad for key, value in student.named_parameters() if value.grad is not None
+    }
+    return {
+        "terms": {k: mean(v) for k, v in terms.items()},
+        "gradients": gradients,
+        "state": objective.state_dict(),
+    }
 
 
 found = {"contrast": [contrast(case) for case in torch.load(sys.argv[1], weights_only=True)]}

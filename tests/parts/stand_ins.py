@@ -1,4 +1,6 @@
-"""An encoder and a bank of the real ones' interface, small enough to see through: the maps are colours and blurs."""
+"""An encoder and a bank of the real ones' interface, small enough to see through: the maps are
+colours and blurs.
+"""
 
 from types import SimpleNamespace
 
@@ -20,7 +22,8 @@ class TinyEncoder(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(self.dims[s], 3, 1, 1, generator=generator)) for s in self.stages
+            nn.Parameter(torch.randn(self.dims[s], 3, 1, 1, generator=generator))
+            for s in self.stages
         )
         self.dropout = nn.Dropout(0.5)  # must be off during discovery
         self.calls = []
@@ -39,24 +42,37 @@ class TinyEncoder(nn.Module):
 
 
 class DiscBank:
-    """Grey noise with a disc near the middle: left half red, right half blue (parts 1 and 2), or all red."""
+    """Grey noise with a disc near the middle: left half red, right half blue (parts 1 and 2), or
+    all red.
+    """
 
     def __init__(self, count=20, size=32, seed=0, halves=True):
         self.halves = halves
         self.size, self.paths = size, [f"disc_{i}.png" for i in range(count)]
         self.reads = 0
-        pictures, masks, boxes = zip(*(self._draw(np.random.default_rng([seed, i])) for i in range(count)))
+        pictures, masks, boxes = zip(
+            *(self._draw(np.random.default_rng([seed, i])) for i in range(count))
+        )
         self.pixels, self.masks, self.boxes = torch.stack(pictures), torch.stack(masks), boxes
 
     def _draw(self, rng):
         y, x = np.mgrid[: self.size, : self.size] + 0.5
-        middle, radius = self.size / 2 + rng.normal(0, 0.06 * self.size, 2), rng.uniform(0.22, 0.3) * self.size
+        middle, radius = (
+            self.size / 2 + rng.normal(0, 0.06 * self.size, 2),
+            rng.uniform(0.22, 0.3) * self.size,
+        )
         disc = (x - middle[0]) ** 2 + (y - middle[1]) ** 2 < radius**2
         mask = np.where(disc, np.where(x < middle[0], 1, 2), 0)
-        colours = np.array([[110, 130, 120], [220, 40, 40], [40, 60, 220] if self.halves else [220, 40, 40]])
+        colours = np.array(
+            [[110, 130, 120], [220, 40, 40], [40, 60, 220] if self.halves else [220, 40, 40]]
+        )
         picture = np.clip(colours[mask] + rng.normal(0, 12, (self.size, self.size, 3)), 0, 255)
         box = (*(middle - radius), *(middle + radius))
-        return torch.from_numpy(picture.astype(np.uint8)).permute(2, 0, 1), torch.from_numpy(mask.astype(np.uint8)), box
+        return (
+            torch.from_numpy(picture.astype(np.uint8)).permute(2, 0, 1),
+            torch.from_numpy(mask.astype(np.uint8)),
+            box,
+        )
 
     def __len__(self):
         return len(self.paths)

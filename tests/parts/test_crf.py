@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.parts.crf import CrfConfig, label_costs, mean_field, pair_kernel
+from ssl_parts.parts.refinement.crf import CrfConfig, label_costs, mean_field, pair_kernel
 
 
 def picture(size=24, seed=0):
@@ -13,7 +13,11 @@ def picture(size=24, seed=0):
     true[size // 4 : 3 * size // 4, size // 3 :] = 1
     true[: size // 3, : size // 4] = 2
     colours = torch.tensor([[120.0, 130, 110], [200, 60, 50], [40, 70, 190]])
-    pixels = (colours[true] + 6 * torch.randn(size, size, 3, generator=generator)).clamp(0, 255).permute(2, 0, 1)
+    pixels = (
+        (colours[true] + 6 * torch.randn(size, size, 3, generator=generator))
+        .clamp(0, 255)
+        .permute(2, 0, 1)
+    )
     costs = 1.2 * torch.rand(3, size, size, generator=generator)
     costs.scatter_add_(0, true[None], -0.5 * torch.ones(1, size, size))
     return true, pixels.round(), costs
@@ -50,9 +54,13 @@ def test_mean_field_is_the_sum_over_all_pairs():
 
 
 def test_agrees_with_pydensecrf():
-    densecrf = pytest.importorskip("pydensecrf.densecrf", reason="pip install pydensecrf2 (the crf extra)")
+    densecrf = pytest.importorskip(
+        "pydensecrf.densecrf", reason="pip install pydensecrf2 (the crf extra)"
+    )
     _, pixels, costs = picture(32)
-    config = CrfConfig(iterations=10, near=3.0, near_weight=3.0, reach=5.0, colour=13.0, colour_weight=5.0)
+    config = CrfConfig(
+        iterations=10, near=3.0, near_weight=3.0, reach=5.0, colour=13.0, colour_weight=5.0
+    )
     size = pixels.shape[-1]
     theirs = densecrf.DenseCRF2D(size, size, 3)
     theirs.setUnaryEnergy(np.ascontiguousarray(costs.reshape(3, -1).numpy()))
@@ -61,14 +69,19 @@ def test_agrees_with_pydensecrf():
     theirs.addPairwiseBilateral(sxy=5, srgb=13, rgbim=rgb, compat=5)
     expected = np.array(theirs.inference(10)).reshape(3, size, size)
     found = mean_field(costs[None], pixels[None], config)[0].numpy()
-    assert (found.argmax(0) == expected.argmax(0)).mean() > 0.98  # theirs approximates the kernels on a lattice
+    # theirs approximates the kernels on a lattice
+    assert (found.argmax(0) == expected.argmax(0)).mean() > 0.98
     assert np.abs(found - expected).mean() < 0.05
 
 
 def test_colour_edges_clean_up_noisy_costs():
     true, pixels, costs = picture()
     before = (costs.argmin(0) == true).float().mean()
-    after = (mean_field(costs[None], pixels[None], CrfConfig(iterations=10))[0].argmax(0) == true).float().mean()
+    after = (
+        (mean_field(costs[None], pixels[None], CrfConfig(iterations=10))[0].argmax(0) == true)
+        .float()
+        .mean()
+    )
     assert before < 0.85 and after > 0.97
 
 
@@ -88,10 +101,14 @@ def test_kernel_is_symmetric_and_normalised():
 
 def test_label_costs_by_hand():
     costs = label_costs(torch.tensor([[[0, 2]]]), 3, 0.7)
-    assert torch.allclose((-costs).exp()[0, :, 0].T, torch.tensor([[0.7, 0.15, 0.15], [0.15, 0.15, 0.7]]))
+    assert torch.allclose(
+        (-costs).exp()[0, :, 0].T, torch.tensor([[0.7, 0.15, 0.15], [0.15, 0.15, 0.7]])
+    )
 
 
-@pytest.mark.parametrize("change", [{"reach": 0}, {"iterations": -1}, {"certainty": 1.0}, {"colour_weight": -2}])
+@pytest.mark.parametrize(
+    "change", [{"reach": 0}, {"iterations": -1}, {"certainty": 1.0}, {"colour_weight": -2}]
+)
 def test_bad_settings(change):
     with pytest.raises(ConfigError, match=r"parts\.crf\." + next(iter(change))):
         CrfConfig(**change).check()

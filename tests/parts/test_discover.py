@@ -15,15 +15,23 @@ from parts_stand_ins import DiscBank, TinyEncoder
 from sklearn.metrics import normalized_mutual_info_score
 
 from ssl_parts.errors import ConfigError, PartDiscoveryError
-from ssl_parts.parts import DatasetClusteringConfig, ForegroundConfig, PartsConfig, PartStore, discover_parts
-from ssl_parts.parts.features import point_stages
+from ssl_parts.parts import (
+    DatasetClusteringConfig,
+    ForegroundConfig,
+    PartsConfig,
+    PartStore,
+    discover_parts,
+)
+from ssl_parts.parts.dense.features import point_stages
 
 CONFIG = PartsConfig(k=3, size=16)
 METHODS = {
     "per_image": CONFIG,
     "pca": replace(CONFIG, reduction="pca", pca_dims=8, polish=2, stages=["middle", "coarse"]),
     "dataset": replace(CONFIG, method="dataset"),
-    "place": replace(CONFIG, method="dataset", position=0.5, dataset=DatasetClusteringConfig(spherical=False)),
+    "place": replace(
+        CONFIG, method="dataset", position=0.5, dataset=DatasetClusteringConfig(spherical=False)
+    ),
 }
 
 
@@ -36,10 +44,14 @@ def test_ids_do_not_depend_on_batch_processes_or_memory(name, tiny_encoder, disc
     config = METHODS[name]
     expected = all_ids(discover_parts(tiny_encoder, disc_bank, config))
     for batch in (1, 64):
-        again = discover_parts(tiny_encoder, disc_bank, replace(config, batch=batch), tmp_path / f"batch{batch}")
+        again = discover_parts(
+            tiny_encoder, disc_bank, replace(config, batch=batch), tmp_path / f"batch{batch}"
+        )
         assert torch.equal(all_ids(again), expected)
     for rank in (1, 0, 2):
-        shared = discover_parts(tiny_encoder, disc_bank, config, tmp_path / "ranks", rank=rank, world_size=3)
+        shared = discover_parts(
+            tiny_encoder, disc_bank, config, tmp_path / "ranks", rank=rank, world_size=3
+        )
     assert shared.complete and torch.equal(all_ids(shared), expected)
 
 
@@ -92,7 +104,9 @@ def test_killed_in_the_middle_and_started_again(tiny_encoder, disc_bank, tmp_pat
 
 @pytest.mark.parametrize("name", METHODS)
 def test_memory_does_not_grow_with_the_number_of_images(name, tiny_encoder, tmp_path):
-    """Of all images and maps that were ever made, only those of a batch or two are alive at any time."""
+    """Of all images and maps that were ever made, only those of a batch or two are alive at any
+    time.
+    """
     bank, made, alive = DiscBank(count=96), weakref.WeakSet(), []
     read, forward = bank.images, tiny_encoder.forward
 
@@ -111,7 +125,8 @@ def test_memory_does_not_grow_with_the_number_of_images(name, tiny_encoder, tmp_
     config = replace(METHODS[name], batch=8, foreground=ForegroundConfig(sample=8))
     config = replace(config, dataset=replace(config.dataset, sample_images=8))
     store = discover_parts(tiny_encoder, bank, config, tmp_path / "parts")
-    assert len(alive) >= 12 and max(alive) <= 10  # two batches of maps, and images that are read ahead
+    # two batches of maps, and images that are read ahead
+    assert len(alive) >= 12 and max(alive) <= 10
     assert isinstance(store._ids, np.memmap)
 
 
@@ -126,8 +141,13 @@ def test_encoder_is_left_as_it_was_and_used_in_evaluation_mode(tiny_encoder, dis
     tiny_encoder.train()
     tiny_encoder.weights.eval()
     first = discover_parts(tiny_encoder, disc_bank, CONFIG)
-    assert tiny_encoder.training and tiny_encoder.dropout.training and not tiny_encoder.weights.training
-    assert torch.equal(all_ids(first), all_ids(discover_parts(tiny_encoder, disc_bank, CONFIG)))  # no dropout
+    assert (
+        tiny_encoder.training
+        and tiny_encoder.dropout.training
+        and not tiny_encoder.weights.training
+    )
+    # no dropout
+    assert torch.equal(all_ids(first), all_ids(discover_parts(tiny_encoder, disc_bank, CONFIG)))
 
 
 def test_other_weights_or_images_do_not_continue_a_store(tiny_encoder, disc_bank, tmp_path):
@@ -155,8 +175,11 @@ def test_what_was_learned_is_used_on_other_images(where, tiny_encoder, disc_bank
     true, found = test_bank.masks[:, ::2, ::2], all_ids(store)
     both_true = torch.cat([true.flatten(), disc_bank.masks[:, ::2, ::2].flatten()])
     both_found = torch.cat([found.flatten(), all_ids(train).flatten()])
-    apart = normalized_mutual_info_score(disc_bank.masks[:, ::2, ::2].flatten(), all_ids(train).flatten())
-    assert normalized_mutual_info_score(both_true, both_found) > 0.9 * apart  # id 2 is the same part in both
+    apart = normalized_mutual_info_score(
+        disc_bank.masks[:, ::2, ::2].flatten(), all_ids(train).flatten()
+    )
+    # id 2 is the same part in both
+    assert normalized_mutual_info_score(both_true, both_found) > 0.9 * apart
 
 
 def test_dataset_assignment_is_the_nearest_centroid(tiny_encoder, disc_bank):
@@ -166,11 +189,18 @@ def test_dataset_assignment_is_the_nearest_centroid(tiny_encoder, disc_bank):
     for spherical in (True, False):
         settings = DatasetClusteringConfig(spherical=spherical)
         config = PartsConfig(
-            "dataset", k=4, size=16, stages=["fine", "coarse"], dataset=settings, foreground=ForegroundConfig("none")
+            "dataset",
+            k=4,
+            size=16,
+            stages=["fine", "coarse"],
+            dataset=settings,
+            foreground=ForegroundConfig("none"),
         )
         store = discover_parts(tiny_encoder, disc_bank, config)
         state = store.fit["method"]
-        points = hypercolumn(tiny_encoder.eval()(disc_bank.pixels / 255, stages=["fine", "coarse"]).maps, 16)
+        points = hypercolumn(
+            tiny_encoder.eval()(disc_bank.pixels / 255, stages=["fine", "coarse"]).maps, 16
+        )
         points = points - state["mean_D"]
         points = torch.nn.functional.normalize(points, dim=-1) if spherical else points
         by_hand = torch.cdist(points.double(), state["centroids_KD"].double()).argmin(-1)
@@ -184,18 +214,30 @@ def test_faiss_and_torch_agree(tiny_encoder, disc_bank):
             discover_parts(
                 tiny_encoder,
                 disc_bank,
-                PartsConfig("dataset", k=2, size=16, dataset=DatasetClusteringConfig(backend=b, spherical=spherical)),
+                PartsConfig(
+                    "dataset",
+                    k=2,
+                    size=16,
+                    dataset=DatasetClusteringConfig(backend=b, spherical=spherical),
+                ),
             )
             for b in ("torch", "faiss")
         ]
-        scores.append(normalized_mutual_info_score(all_ids(stores[0]).flatten(), all_ids(stores[1]).flatten()))
+        scores.append(
+            normalized_mutual_info_score(all_ids(stores[0]).flatten(), all_ids(stores[1]).flatten())
+        )
     assert min(scores) > 0.9
 
 
 def test_elbow_finds_the_number_of_parts(tiny_encoder, disc_bank):
     settings = DatasetClusteringConfig(elbow=0.3, spherical=False)
     config = PartsConfig(
-        "dataset", k=8, size=16, stages=["coarse"], dataset=settings, foreground=ForegroundConfig("mask")
+        "dataset",
+        k=8,
+        size=16,
+        stages=["coarse"],
+        dataset=settings,
+        foreground=ForegroundConfig("mask"),
     )
     store = discover_parts(tiny_encoder, disc_bank, config)
     assert 2 <= len(store.fit["method"]["centroids_KD"]) <= 3

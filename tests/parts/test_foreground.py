@@ -6,13 +6,25 @@ from parts_stand_ins import DiscBank
 
 from ssl_parts.errors import PartDiscoveryError
 from ssl_parts.parts import ForegroundConfig, PartsConfig, discover_parts
-from ssl_parts.parts.components import largest_component, remove_islands
-from ssl_parts.parts.foreground import away_from_border, box_mask, given_mask, smooth, spectral_scores, to_mask
-from ssl_parts.parts.votes import centred_prior, fit_votes
+from ssl_parts.parts.foreground.scores import (
+    away_from_border,
+    box_mask,
+    given_mask,
+    smooth,
+    spectral_scores,
+    to_mask,
+)
+from ssl_parts.parts.foreground.votes import centred_prior, fit_votes
+from ssl_parts.parts.refinement.components import largest_component, remove_islands
 
 
 def iou(store, bank):
-    front = F.interpolate(store.batch(range(len(bank)))[:, None].float(), size=(bank.size, bank.size))[:, 0] > 0
+    front = (
+        F.interpolate(store.batch(range(len(bank)))[:, None].float(), size=(bank.size, bank.size))[
+            :, 0
+        ]
+        > 0
+    )
     true = bank.masks > 0
     return ((front & true).sum((1, 2)) / (front | true).sum((1, 2))).mean().item()
 
@@ -30,7 +42,9 @@ def test_each_method_finds_the_disc(method, tiny_encoder):
 
 def test_auto_is_votes_and_none_has_no_background(tiny_encoder, disc_bank):
     runs = [
-        discover_parts(tiny_encoder, disc_bank, PartsConfig(k=3, size=8, foreground=ForegroundConfig(method)))
+        discover_parts(
+            tiny_encoder, disc_bank, PartsConfig(k=3, size=8, foreground=ForegroundConfig(method))
+        )
         for method in ("auto", "votes", "none")
     ]
     assert torch.equal(runs[0].batch(range(20)), runs[1].batch(range(20)))
@@ -47,15 +61,21 @@ def test_given_annotations_must_be_there(tiny_encoder):
 
     for method, what in (("box", "no box"), ("mask", "no part mask")):
         with pytest.raises(PartDiscoveryError, match=f"disc_0.png has {what}"):
-            discover_parts(tiny_encoder, Bare(), PartsConfig(k=2, size=8, foreground=ForegroundConfig(method)))
+            discover_parts(
+                tiny_encoder, Bare(), PartsConfig(k=2, size=8, foreground=ForegroundConfig(method))
+            )
 
 
 def test_spectral_cut_against_brute_force():
-    """Two groups of cells: the cut of least normalised cost is the one between them, whatever the noise."""
+    """Two groups of cells: the cut of least normalised cost is the one between them, whatever the
+    noise.
+    """
     generator = torch.Generator().manual_seed(0)
     inside = torch.zeros(6, 6, dtype=torch.bool)
     inside[2:5, 2:4] = True
-    points = torch.where(inside.flatten()[:, None], torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]))
+    points = torch.where(
+        inside.flatten()[:, None], torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0])
+    )
     points = points + 0.1 * torch.randn(36, 3, generator=generator)
     assert torch.equal(spectral_scores(points[None])[0] > 0, inside.flatten())
 
@@ -92,7 +112,9 @@ def test_smoothing_respects_edges():
     smoothed = smooth(scores.view(1, 64), look.view(1, 64, 2), reach=0.2).view(8, 8)
     assert smoothed[3, 1] > 0.5
     assert (smoothed[:, :4] > 0).all() and (smoothed[:, 4:] < 0).all()
-    assert torch.equal(smooth(scores.view(1, 64), look.view(1, 64, 2), reach=0.0), scores.view(1, 64))
+    assert torch.equal(
+        smooth(scores.view(1, 64), look.view(1, 64, 2), reach=0.0), scores.view(1, 64)
+    )
 
 
 def test_mask_has_a_least_share():
@@ -104,13 +126,17 @@ def test_mask_has_a_least_share():
 
 
 def test_box_and_given_masks_by_hand():
-    assert torch.equal(box_mask([(2, 0, 4, 8)], 8, 4).view(4, 4), torch.tensor([[0, 1, 0, 0]] * 4).bool())
+    assert torch.equal(
+        box_mask([(2, 0, 4, 8)], 8, 4).view(4, 4), torch.tensor([[0, 1, 0, 0]] * 4).bool()
+    )
     mask = torch.zeros(8, 8, dtype=torch.uint8)
     mask[:3, :4] = 3
     expected = torch.zeros(4, 4, dtype=torch.bool)
     expected[:2, :2] = True  # the second row is half covered
     assert torch.equal(given_mask([mask], 4).view(4, 4), expected)
-    assert torch.equal(given_mask([torch.stack([mask, torch.zeros_like(mask)])], 4).view(4, 4), expected)
+    assert torch.equal(
+        given_mask([torch.stack([mask, torch.zeros_like(mask)])], 4).view(4, 4), expected
+    )
 
 
 def test_islands_take_what_is_around_them():

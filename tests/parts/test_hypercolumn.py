@@ -3,10 +3,10 @@ import torch
 import torch.nn.functional as F
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.parts.hypercolumn import hypercolumn, projected_hypercolumn, resized_norms
-from ssl_parts.parts.isometry import isometric, principal_directions
-from ssl_parts.parts.kmeans import kmeans
-from ssl_parts.parts.points import hypercolumn_points
+from ssl_parts.parts.clustering.kmeans import kmeans
+from ssl_parts.parts.clustering.points import hypercolumn_points
+from ssl_parts.parts.dense.hypercolumn import hypercolumn, projected_hypercolumn, resized_norms
+from ssl_parts.parts.dense.isometry import isometric, principal_directions
 
 
 def maps(seed=0):
@@ -19,7 +19,9 @@ def test_hypercolumn_by_hand():
     points = hypercolumn(maps(), 16)
     assert points.shape == (2, 256, 220)
     assert torch.allclose(points.norm(dim=2), torch.full((2, 256), 3**0.5))
-    by_hand = F.interpolate(maps()["stage0"], (16, 16), mode="bilinear", align_corners=False)[1, :, 3, 5]
+    by_hand = F.interpolate(maps()["stage0"], (16, 16), mode="bilinear", align_corners=False)[
+        1, :, 3, 5
+    ]
     assert torch.allclose(points[1, 3 * 16 + 5, :160], by_hand / by_hand.norm(), atol=1e-6)
     raw = hypercolumn(list(maps().values()), 16, normalize=False)
     assert torch.allclose(raw[1, 3 * 16 + 5, :160], by_hand, atol=1e-6)
@@ -38,9 +40,13 @@ def test_isometry_keeps_every_inner_product(normalize, size):
 def test_isometry_gives_the_same_clusters():
     generator = torch.Generator().manual_seed(3)
     base = torch.randn(4, 256, 3, 3, generator=generator)
-    image = F.interpolate(base, (7, 7), mode="bilinear") + 0.2 * torch.randn(4, 256, 7, 7, generator=generator)
+    image = F.interpolate(base, (7, 7), mode="bilinear") + 0.2 * torch.randn(
+        4, 256, 7, 7, generator=generator
+    )
     wide = kmeans(hypercolumn([image], 28), 6, tolerance=0.0, iterations=300)
-    narrow = kmeans(hypercolumn([image], 28, exact_reduction=True), 6, tolerance=0.0, iterations=300)
+    narrow = kmeans(
+        hypercolumn([image], 28, exact_reduction=True), 6, tolerance=0.0, iterations=300
+    )
     assert torch.equal(wide.ids_BN, narrow.ids_BN)
     assert torch.allclose(wide.inertia_B, narrow.inertia_B, rtol=1e-5)
 
@@ -72,11 +78,13 @@ def test_principal_directions_are_those_of_the_variance_within_images():
     generator = torch.Generator().manual_seed(0)
     scale = torch.tensor([5.0, 3.0, 1.0, 0.1, 0.1])
     points = torch.randn(8, 400, 5, generator=generator) * scale
-    points = points + 100 * torch.randn(8, 1, 5, generator=generator)  # between images: must not count
+    # between images: must not count
+    points = points + 100 * torch.randn(8, 1, 5, generator=generator)
     basis, share = principal_directions(points, 2)
     assert torch.allclose(basis.abs(), torch.eye(5)[:, :2], atol=0.05)
     assert share == pytest.approx(34 / 35.02, abs=0.01)
-    assert principal_directions(points, 5, enough=0.9)[0].shape == (5, 2)  # 25 / 35.02 are not enough, 34 are
+    # 25 / 35.02 are not enough, 34 are
+    assert principal_directions(points, 5, enough=0.9)[0].shape == (5, 2)
     assert principal_directions(points, 5)[0].shape == (5, 5)
 
 
@@ -98,18 +106,28 @@ def test_implied_points_are_those_of_the_hypercolumn(normalize):
     points, wide = implied(normalize)
     assert {type(block).__name__ for block in points.blocks} == {"DenseBlock", "ResizedBlock"}
     generator = torch.Generator().manual_seed(5)
-    vectors, weights = torch.randn(2, 5, wide.shape[2], generator=generator), torch.rand(2, 5, 576, generator=generator)
+    vectors, weights = (
+        torch.randn(2, 5, wide.shape[2], generator=generator),
+        torch.rand(2, 5, 576, generator=generator),
+    )
     scale = float(wide.norm(dim=2).mean())
     assert torch.allclose(points.norms_BN, wide.square().sum(2), rtol=1e-4)
     for centred in (False, True):
         if centred:
-            (points, mean), wide = points.centred(weights[:, 0]), wide - _weighted_mean(wide, weights[:, 0])
-            assert torch.allclose(points.norms_BN, wide.square().sum(2), rtol=1e-3, atol=1e-4 * scale**2)
+            (points, mean), wide = (
+                points.centred(weights[:, 0]),
+                wide - _weighted_mean(wide, weights[:, 0]),
+            )
+            assert torch.allclose(
+                points.norms_BN, wide.square().sum(2), rtol=1e-3, atol=1e-4 * scale**2
+            )
             assert mean.shape == (2, 1, wide.shape[2])
         assert torch.allclose(points.products(vectors), vectors @ wide.mT, atol=1e-4 * scale)
         assert torch.allclose(points.sums(weights), weights @ wide, atol=1e-3 * scale)
         chosen = torch.tensor([[0, 40, 575], [23, 24, 300]])
-        assert torch.allclose(points.at(chosen), wide[torch.arange(2)[:, None], chosen], atol=1e-5 * scale)
+        assert torch.allclose(
+            points.at(chosen), wide[torch.arange(2)[:, None], chosen], atol=1e-5 * scale
+        )
     left_out = torch.zeros(2, 576, dtype=torch.bool)
     left_out[:, 7] = True
     assert points.without(left_out).norms_BN[:, 7].tolist() == [0, 0]
@@ -126,7 +144,9 @@ def test_clusters_of_implied_points_are_those_of_wide_ones():
         wanted, found = (kmeans(p, 6, torch.arange(2), 300, 0.0, weights) for p in (wide, points))
         assert (wanted.ids_BN == found.ids_BN).float().mean() > 0.995
         assert torch.allclose(wanted.inertia_B, found.inertia_B, rtol=1e-3)
-    alone = torch.cat([kmeans(points.rows(slice(b, b + 1)), 6, b, 300, 0.0).ids_BN for b in range(2)])
+    alone = torch.cat(
+        [kmeans(points.rows(slice(b, b + 1)), 6, b, 300, 0.0).ids_BN for b in range(2)]
+    )
     assert torch.equal(alone, kmeans(points, 6, torch.arange(2), 300, 0.0).ids_BN)
 
 

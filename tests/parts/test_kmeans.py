@@ -5,8 +5,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from ssl_parts.errors import PartDiscoveryError
-from ssl_parts.parts.kmeans import kmeans, polish, uniforms
-from ssl_parts.parts.points import dense_points
+from ssl_parts.parts.clustering.kmeans import kmeans, polish, uniforms
+from ssl_parts.parts.clustering.points import dense_points
 
 
 def blobs(images=6, points=300, channels=12, centres=9, spread=0.3, seed=0):
@@ -31,15 +31,23 @@ def test_starts_are_as_good_as_sklearns():
 def test_inertia_is_that_of_the_ids_and_centroids():
     points = blobs(images=20)
     found = kmeans(points, 7, seed=torch.arange(20))
-    own = (points - found.centroids_BKD[torch.arange(20)[:, None], found.ids_BN]).double().square().sum((1, 2))
+    own = (
+        (points - found.centroids_BKD[torch.arange(20)[:, None], found.ids_BN])
+        .double()
+        .square()
+        .sum((1, 2))
+    )
     assert torch.allclose(own, found.inertia_B, rtol=1e-5)
 
 
 def test_lloyd_from_the_same_start_is_sklearn_exactly():
     points = blobs(images=1, points=500)
     found = kmeans(points, 5, iterations=200, tolerance=0.0)
-    theirs = KMeans(5, init=found.centroids_BKD[0].numpy(), n_init=1, max_iter=200, tol=0).fit(points[0].numpy())
-    assert adjusted_rand_score(theirs.labels_, found.ids_BN[0]) == 1.0  # a fixed point of ours is one of theirs
+    theirs = KMeans(5, init=found.centroids_BKD[0].numpy(), n_init=1, max_iter=200, tol=0).fit(
+        points[0].numpy()
+    )
+    # a fixed point of ours is one of theirs
+    assert adjusted_rand_score(theirs.labels_, found.ids_BN[0]) == 1.0
     assert found.inertia_B[0].item() == pytest.approx(theirs.inertia_, rel=1e-5)
 
 
@@ -47,7 +55,10 @@ def test_result_does_not_depend_on_the_batch():
     points, seeds = blobs(images=37, points=64, channels=5), torch.arange(37)
     together = kmeans(points, 6, seed=seeds)
     for size in (1, 5, 16):
-        ids = [kmeans(points[at : at + size], 6, seed=seeds[at : at + size]).ids_BN for at in range(0, 37, size)]
+        ids = [
+            kmeans(points[at : at + size], 6, seed=seeds[at : at + size]).ids_BN
+            for at in range(0, 37, size)
+        ]
         assert torch.equal(torch.cat(ids), together.ids_BN)
     order = torch.randperm(37, generator=torch.Generator().manual_seed(1))
     assert torch.equal(kmeans(points[order], 6, seed=seeds[order]).ids_BN, together.ids_BN[order])
@@ -68,7 +79,9 @@ def test_seed_matters_and_global_state_does_not():
 def test_no_empty_cluster_whatever_the_data():
     generator = torch.Generator().manual_seed(0)
     for trial in range(30):
-        points = torch.randn(3, 40, 2, generator=generator).round() + 1e-3 * torch.randn(3, 40, 2, generator=generator)
+        points = torch.randn(3, 40, 2, generator=generator).round() + 1e-3 * torch.randn(
+            3, 40, 2, generator=generator
+        )
         found = kmeans(points, 25, seed=trial)
         assert (found.k_B == 25).all()
         for b in range(3):
@@ -90,7 +103,9 @@ def test_points_outside_the_mask_change_nothing():
     spoiled = torch.where(mask[..., None], points, torch.full_like(points, float("nan")))
     found = kmeans(spoiled, 5, weights_BN=mask)
     assert torch.equal(found.ids_BN == -1, ~mask)
-    assert torch.equal(found.ids_BN, kmeans(torch.where(mask[..., None], points, 1e4), 5, weights_BN=mask).ids_BN)
+    assert torch.equal(
+        found.ids_BN, kmeans(torch.where(mask[..., None], points, 1e4), 5, weights_BN=mask).ids_BN
+    )
     b = 2
     alone = kmeans(points[b, mask[b]][None], 5)
     assert alone.inertia_B[0].item() == pytest.approx(found.inertia_B[b].item(), rel=0.1)
@@ -148,7 +163,11 @@ def test_uniforms_are_uniform_and_independent_of_the_company():
 @pytest.mark.parametrize("masked", [False, True])
 def test_polishing_is_lloyd_in_the_full_space(masked):
     points = blobs(images=5, channels=20)
-    mask = torch.rand(5, 300, generator=torch.Generator().manual_seed(0)) < 0.8 if masked else torch.ones(5, 300) > 0
+    mask = (
+        torch.rand(5, 300, generator=torch.Generator().manual_seed(0)) < 0.8
+        if masked
+        else torch.ones(5, 300) > 0
+    )
     rough = kmeans(points[..., :2], 7, weights_BN=mask)
     found = polish(dense_points(points), rough.ids_BN, 7, 3, mask)
     for b in range(5):

@@ -17,7 +17,7 @@ from ssl_parts.parts import (
     part_stats,
     store_nmi,
 )
-from ssl_parts.parts.dataset_clustering import DatasetClustering
+from ssl_parts.parts.clustering.dataset import DatasetClustering
 from ssl_parts.parts.stats import nmi_of_table
 
 INFO = StoreInfo(count=6, size=8, k=5, background=0, scope="dataset")
@@ -27,7 +27,9 @@ def store(seed=0, info=INFO, ids=None):
     made = PartStore(info)
     if ids is None:
         shape = (info.count, info.size, info.size)
-        ids = torch.randint(0, info.k, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+        ids = torch.randint(
+            0, info.k, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+        )
     made.write(range(info.count), ids)
     return made
 
@@ -43,9 +45,12 @@ def test_contingency_and_nmi_against_sklearn():
 
 def test_ids_of_one_image_are_compared_within_it():
     ids = store(0).batch(range(6))
-    shifted = torch.stack([(image + i) % 5 for i, image in enumerate(ids)])  # another numbering in each image
+    # another numbering in each image
+    shifted = torch.stack([(image + i) % 5 for i, image in enumerate(ids)])
     per_image = replace(INFO, scope="image")
-    assert store_nmi(store(info=per_image, ids=ids), store(info=per_image, ids=shifted)) == pytest.approx(1.0)
+    assert store_nmi(
+        store(info=per_image, ids=ids), store(info=per_image, ids=shifted)
+    ) == pytest.approx(1.0)
     assert store_nmi(store(ids=ids), store(ids=shifted)) < 0.5
 
 
@@ -67,7 +72,9 @@ def test_matching_is_optimal_by_brute_force():
         table = rng.integers(0, 50, (4, 4))
         numbers = match_ids(table)
         best = max(sum(table[p[j], j] for j in range(4)) for p in permutations(range(4)))
-        assert sorted(numbers) == [0, 1, 2, 3] and sum(table[numbers[j], j] for j in range(4)) == best
+        assert (
+            sorted(numbers) == [0, 1, 2, 3] and sum(table[numbers[j], j] for j in range(4)) == best
+        )
 
 
 def test_more_ids_than_before_get_new_numbers():
@@ -87,7 +94,8 @@ def test_what_cannot_be_matched():
 def test_stores_of_different_sizes_share_a_grid():
     small = store(0)
     large = store(
-        info=replace(INFO, size=16), ids=small.batch(range(6)).repeat_interleave(2, 1).repeat_interleave(2, 2)
+        info=replace(INFO, size=16),
+        ids=small.batch(range(6)).repeat_interleave(2, 1).repeat_interleave(2, 2),
     )
     assert store_nmi(small, large) == pytest.approx(1.0)
 
@@ -115,4 +123,6 @@ def test_centroids_take_the_numbers_of_the_parts_they_cover(found):
         overlaps[old, new] = 100
     state = {"centroids_KD": torch.arange(float(found))[:, None]}
     DatasetClustering(PartsConfig(method="dataset", k=4)).renumber(state, overlaps)
-    assert state["centroids_KD"].flatten().tolist() == sorted(range(found), key=lambda new: old_of_new[new])
+    assert state["centroids_KD"].flatten().tolist() == sorted(
+        range(found), key=lambda new: old_of_new[new]
+    )

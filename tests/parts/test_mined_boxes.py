@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from ssl_parts.errors import PartDiscoveryError
 from ssl_parts.parts import mined_boxes
-from ssl_parts.parts.mined_boxes import (
+from ssl_parts.parts.foreground.mined_boxes import (
     MinedObject,
     boxes_of,
     largest_component,
@@ -70,7 +70,8 @@ def test_the_object_that_was_put_in_is_found():
     mined = mine_object(torch.stack([blob_map(seed=s) for s in range(3)]))
     assert mined.found_B.all()
     expected = torch.tensor([1 / 8, 2 / 8, 4 / 8, 6 / 8])
-    torch.testing.assert_close(mined.boxes_B4, expected.expand(3, 4), atol=0.5 / 8, rtol=0)  # half a cell
+    # half a cell
+    torch.testing.assert_close(mined.boxes_B4, expected.expand(3, 4), atol=0.5 / 8, rtol=0)
     assert (mined.support_BHW >= 0).all() and (mined.support_BHW <= 1).all()
     assert mined.support_BHW.shape == (3, 32, 32)
     assert mined.support_BHW[:, 9:23, 5:15].min() > 0.7 > 0.3 > mined.support_BHW[:, :, 20:].max()
@@ -104,12 +105,18 @@ def test_two_parts_of_different_features_are_told_apart():
     maps[0, 0:4, 1:4, 2:6] += 5  # its upper half
     maps[0, 8:12, 4:7, 2:6] += 2  # its lower half
     fine = torch.nn.functional.interpolate(maps.mean(1, keepdim=True), scale_factor=4)[:, 0]
-    mined = MinedObject(torch.tensor([[0.25, 0.125, 0.75, 0.875]]), fine, fine > 0.5, torch.tensor([True]))
+    mined = MinedObject(
+        torch.tensor([[0.25, 0.125, 0.75, 0.875]]), fine, fine > 0.5, torch.tensor([True])
+    )
     boxes, valid = part_boxes(maps, mined, 2, side=0.5)
     assert valid.all()
     centres = (boxes[0, :, :2] + boxes[0, :, 2:]) / 2
-    torch.testing.assert_close(centres, torch.tensor([[0.5, 2.5 / 8], [0.5, 5.5 / 8]]), atol=1e-5, rtol=0)
-    torch.testing.assert_close(boxes[0, :, 2:] - boxes[0, :, :2], torch.full((2, 2), 0.375), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        centres, torch.tensor([[0.5, 2.5 / 8], [0.5, 5.5 / 8]]), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        boxes[0, :, 2:] - boxes[0, :, :2], torch.full((2, 2), 0.375), atol=1e-5, rtol=0
+    )
 
 
 def test_a_flip_keeps_the_order_of_parts():
@@ -119,7 +126,8 @@ def test_a_flip_keeps_the_order_of_parts():
     boxes, _ = part_boxes(maps, mine_object(maps), 2)
     mirrored, _ = part_boxes(flipped, mine_object(flipped), 2)
     torch.testing.assert_close(
-        mirrored[..., [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor([1, 0, 1, 0]), boxes
+        mirrored[..., [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor([1, 0, 1, 0]),
+        boxes,
     )
 
 

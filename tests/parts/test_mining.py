@@ -5,7 +5,13 @@ import torch
 from parts_stand_ins import DiscBank
 
 from ssl_parts.parts import ForegroundConfig, PartsConfig, discover_parts
-from ssl_parts.parts.mining import keep_largest, mining_scores, pair_support, support_map, transactions
+from ssl_parts.parts.foreground.mining import (
+    keep_largest,
+    mining_scores,
+    pair_support,
+    support_map,
+    transactions,
+)
 
 
 def random_map(seed=0):
@@ -14,7 +20,8 @@ def random_map(seed=0):
 
 def test_transactions_hold_cells_above_the_mean_positive_activation():
     features = torch.tensor([[[1.0, -4], [3, 0]], [[0, 0], [2, -1]]])[None]
-    assert transactions(features)[0].tolist() == [[False, False, True, False], [False] * 4]  # the mean is 2
+    # the mean is 2
+    assert transactions(features)[0].tolist() == [[False, False, True, False], [False] * 4]
     assert not transactions(-torch.ones(1, 3, 2, 2)).any()
 
 
@@ -23,7 +30,10 @@ def test_frequent_pairs_against_enumeration():
     items = transactions(features)
     for b in range(2):
         baskets = [set(row.nonzero()[:, 0].tolist()) for row in items[b]]
-        counts = {pair: sum(set(pair) <= basket for basket in baskets) for pair in combinations(range(12), 2)}
+        counts = {
+            pair: sum(set(pair) <= basket for basket in baskets)
+            for pair in combinations(range(12), 2)
+        }
         singles = [sum(cell in basket for basket in baskets) for cell in range(12)]
         support = pair_support(items)[b]
         assert all(support[i, j].item() == pytest.approx(n / 30) for (i, j), n in counts.items())
@@ -43,7 +53,12 @@ def test_nothing_frequent_is_nothing():
 
 def test_keep_largest():
     mask = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 1], [1, 1, 0, 1], [1, 1, 0, 0]]).bool().view(1, 16)
-    assert keep_largest(mask).view(4, 4).int().tolist() == [[0] * 4, [0] * 4, [1, 1, 0, 0], [1, 1, 0, 0]]
+    assert keep_largest(mask).view(4, 4).int().tolist() == [
+        [0] * 4,
+        [0] * 4,
+        [1, 1, 0, 0],
+        [1, 1, 0, 0],
+    ]
 
 
 class Detector(torch.nn.Module):
@@ -69,7 +84,9 @@ class Detector(torch.nn.Module):
 def test_mining_as_foreground_of_a_discovery(method):
     bank = DiscBank()
     settings = ForegroundConfig("mining", smoothing=0.0)
-    store = discover_parts(Detector(), bank, PartsConfig(method, k=2, size=16, position=0.5, foreground=settings))
+    store = discover_parts(
+        Detector(), bank, PartsConfig(method, k=2, size=16, position=0.5, foreground=settings)
+    )
     front, true = store.batch(range(20)) > 0, bank.masks[:, ::2, ::2] > 0
     overlap = ((front & true).sum((1, 2)) / (front | true).sum((1, 2))).mean()
     assert overlap > 0.7

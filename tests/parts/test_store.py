@@ -12,7 +12,11 @@ from ssl_parts.parts.palette import colours
 from ssl_parts.parts.store import PartStore, StoreInfo, fingerprint
 
 INFO = StoreInfo(
-    count=10, size=4, k=5, background=0, provenance={"images": fingerprint([f"{i}.png" for i in range(10)])}
+    count=10,
+    size=4,
+    k=5,
+    background=0,
+    provenance={"images": fingerprint([f"{i}.png" for i in range(10)])},
 )
 
 
@@ -29,7 +33,13 @@ def full(path=None):
 def test_what_is_written_is_read_back_after_opening_again(tmp_path):
     full(tmp_path / "parts")
     store = PartStore.open(tmp_path / "parts")
-    assert (len(store), store.k, store.size, store.background, store.scope) == (10, 5, 4, 0, "image")
+    assert (len(store), store.k, store.size, store.background, store.scope) == (
+        10,
+        5,
+        4,
+        0,
+        "image",
+    )
     assert store[3].dtype == torch.uint8 and torch.equal(store[3], ids([3])[0])
     assert torch.equal(store.batch([7, 2, 2]), ids([7, 2, 2]))
     assert torch.equal(store.batch(torch.tensor([9])), ids([9]))
@@ -59,7 +69,8 @@ def test_ids_reach_the_file_before_the_row_counts_as_done(tmp_path, monkeypatch)
     store = PartStore.create(tmp_path / "parts", INFO)
     order = []
     monkeypatch.setattr(
-        "ssl_parts.parts.store._flush", lambda array: order.append((array is store._ids, store._done[3]))
+        "ssl_parts.parts.store._flush",
+        lambda array: order.append((array is store._ids, store._done[3])),
     )
     store.write([3], ids([3]))
     assert order == [(True, False), (False, True)]
@@ -120,7 +131,10 @@ def _write_share(path, rank, world):
 
 def test_processes_that_start_together_fill_one_store(tmp_path):
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_write_share, args=(tmp_path / "parts", rank, 3)) for rank in range(3)]
+    workers = [
+        context.Process(target=_write_share, args=(tmp_path / "parts", rank, 3))
+        for rank in range(3)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -133,8 +147,13 @@ def test_processes_that_start_together_fill_one_store(tmp_path):
 
 
 def test_png_export_keeps_ids_and_shows_the_palette(tmp_path):
-    full().export_png(tmp_path / "png", names=[f"some/dir/bird_{i}.jpg" for i in range(10)], indices=[2, 5])
-    assert sorted(p.name for p in (tmp_path / "png").iterdir()) == ["0000002_bird_2.png", "0000005_bird_5.png"]
+    full().export_png(
+        tmp_path / "png", names=[f"some/dir/bird_{i}.jpg" for i in range(10)], indices=[2, 5]
+    )
+    assert sorted(p.name for p in (tmp_path / "png").iterdir()) == [
+        "0000002_bird_2.png",
+        "0000005_bird_5.png",
+    ]
     picture = Image.open(tmp_path / "png" / "0000005_bird_5.png")
     assert np.array_equal(np.array(picture), ids([5])[0].numpy())
     assert np.array_equal(np.array(picture.convert("RGB")), colours(5, 0)[ids([5])[0].numpy()])

@@ -1,4 +1,6 @@
-"""SLIC and Felzenszwalb masks against scikit-image itself, a search for the nearest cell, and the drawn discs."""
+"""SLIC and Felzenszwalb masks against scikit-image itself, a search for the nearest cell, and the
+drawn discs.
+"""
 
 from dataclasses import replace
 
@@ -11,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from ssl_parts.errors import ConfigError
 from ssl_parts.parts import ForegroundConfig, PartsConfig, SuperpixelConfig, discover_parts
-from ssl_parts.parts.superpixels import at_centres, largest
+from ssl_parts.parts.clustering.superpixels import at_centres, largest
 
 NONE = ForegroundConfig("none")
 CONFIGS = {
@@ -34,7 +36,8 @@ def test_ids_are_scikit_images_segments_by_falling_size(method):
     }[method]
     for ids, pixels in zip(ids_of(CONFIGS[method], bank).numpy(), bank.pixels, strict=True):
         labels = theirs(pixels.permute(1, 2, 0).numpy())
-        kept = np.isin(labels, np.argsort(-np.bincount(labels.ravel()), kind="stable")[:20])  # SLIC may give 21
+        # SLIC may give 21
+        kept = np.isin(labels, np.argsort(-np.bincount(labels.ravel()), kind="stable")[:20])
         assert kept.mean() > 0.9 and adjusted_rand_score(labels[kept], ids[kept]) == 1.0
         sizes = np.bincount(ids[kept])
         assert len(sizes) > 1 and (sizes > 0).all() and (np.diff(sizes) <= 0).all()
@@ -53,7 +56,9 @@ def test_discs_are_told_from_the_noise_around_them(method):
 
 
 @pytest.mark.parametrize("method", CONFIGS)
-def test_ids_do_not_depend_on_batch_or_processes_and_foreground_goes_first(method, tiny_encoder, disc_bank, tmp_path):
+def test_ids_do_not_depend_on_batch_or_processes_and_foreground_goes_first(
+    method, tiny_encoder, disc_bank, tmp_path
+):
     config = replace(CONFIGS[method], size=16)
     expected = ids_of(config, disc_bank)
     assert torch.equal(ids_of(replace(config, batch=3), disc_bank), expected)
@@ -78,7 +83,11 @@ def test_cells_of_small_segments_take_the_nearest_kept_cell():
         for r, c in places:
             owners = [(y, x) for y, x in places if labels[y, x] in kept]
             distance = min((y - r) ** 2 + (x - c) ** 2 for y, x in owners)
-            nearest = {kept.index(labels[y, x]) for y, x in owners if (y - r) ** 2 + (x - c) ** 2 == distance}
+            nearest = {
+                kept.index(labels[y, x])
+                for y, x in owners
+                if (y - r) ** 2 + (x - c) ** 2 == distance
+            }
             assert ids[r, c] in nearest
         assert (ids[~inside] == -1).all() or mask is None
 
@@ -91,7 +100,11 @@ def test_cells_read_the_pixel_under_their_centre():
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"scale": 0}, "superpixels.scale=0"), ({"least_share": 1}, "least_share=1"), ({"sigma": -1}, "sigma=-1")],
+    [
+        ({"scale": 0}, "superpixels.scale=0"),
+        ({"least_share": 1}, "least_share=1"),
+        ({"sigma": -1}, "sigma=-1"),
+    ],
 )
 def test_values_that_cannot_work_are_named(wrong, message):
     with pytest.raises(ConfigError, match=message):

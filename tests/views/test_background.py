@@ -53,7 +53,9 @@ def test_views_exchange_only_with_a_known_background_and_ids_stay():
     ids[:, 2:6, 2:6] = 3
     config = ViewsConfig(size=32, ids_size=8, swap_background=1.0)
     recipe = draw_recipe(4, config, 0, 0)
-    plain, swapped = (make_views(images, ids, recipe, config, 4, background) for background in (None, 0))
+    plain, swapped = (
+        make_views(images, ids, recipe, config, 4, background) for background in (None, 0)
+    )
     assert torch.equal(plain.ids_Ngg, swapped.ids_Ngg)
     assert not torch.equal(plain.images_NCHW, swapped.images_NCHW)
     two_ranks = make_views(images, ids, recipe, config, 4, 0)

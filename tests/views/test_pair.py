@@ -13,7 +13,9 @@ def test_a_rank_sees_its_share_of_the_global_batch():
     ids = torch.randint(9, (6, 20, 20), dtype=torch.uint8)
     recipe = draw_recipe(6, CONFIG, seed=3, step=17)
     whole = make_views(images, ids, recipe, CONFIG, k=9)
-    share = make_views(images[3:], ids[3:], draw_recipe(6, CONFIG, seed=3, step=17).share(slice(3, 6)), CONFIG, k=9)
+    share = make_views(
+        images[3:], ids[3:], draw_recipe(6, CONFIG, seed=3, step=17).share(slice(3, 6)), CONFIG, k=9
+    )
     rows = [3, 4, 5, 9, 10, 11]
     torch.testing.assert_close(share.images_NCHW, whole.images_NCHW[rows])
     assert torch.equal(share.ids_Ngg, whole.ids_Ngg[rows])
@@ -21,7 +23,9 @@ def test_a_rank_sees_its_share_of_the_global_batch():
 
 
 def test_other_steps_and_seeds_give_other_views():
-    thetas = [draw_recipe(4, CONFIG, seed, step).theta_N23 for seed, step in ((0, 0), (0, 1), (1, 0))]
+    thetas = [
+        draw_recipe(4, CONFIG, seed, step).theta_N23 for seed, step in ((0, 0), (0, 1), (1, 0))
+    ]
     assert not any(torch.equal(a, b) for a, b in ((thetas[0], thetas[1]), (thetas[0], thetas[2])))
 
 
@@ -30,7 +34,11 @@ def test_ids_follow_the_images_geometry():
     picture[:, :, 20:44, 10:30] = 255
     ids = (picture[:, 0] > 0).to(torch.uint8)
     config = ViewsConfig(size=32, ids_size=32)
-    config.photometric.jitter, config.photometric.blur, config.photometric.solarise = 0.0, [0.0, 0.0], [0.0, 0.0]
+    config.photometric.jitter, config.photometric.blur, config.photometric.solarise = (
+        0.0,
+        [0.0, 0.0],
+        [0.0, 0.0],
+    )
     views = make_views(picture, ids, draw_recipe(1, config, 0, 5), config, k=2)
     agree = ((views.images_NCHW[:, 0] > 0.5).long() == views.ids_Ngg).float().mean()
     assert float(agree) > 0.97

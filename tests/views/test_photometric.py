@@ -47,10 +47,14 @@ def test_rows_are_changed_with_their_own_probability_and_no_other():
     ours = apply_photometry(images, p)
     assert 0.2 < float(p.grey.float().mean()) < 0.4
     assert torch.equal(ours[~p.grey], images[~p.grey])
-    torch.testing.assert_close(ours[p.grey], TF.rgb_to_grayscale(images[p.grey], 3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        ours[p.grey], TF.rgb_to_grayscale(images[p.grey], 3), atol=1e-3, rtol=0
+    )
 
 
-@pytest.mark.parametrize("wrong", [{"jitter": 1.2}, {"blur": [0.5]}, {"hue": 0.7}, {"brightness": 2.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"jitter": 1.2}, {"blur": [0.5]}, {"hue": 0.7}, {"brightness": 2.0}]
+)
 def test_numbers_out_of_range_name_the_key(wrong):
     with pytest.raises(ConfigError, match=f"views.photometric.{next(iter(wrong))}"):
         PhotometricConfig(**wrong).check()

@@ -25,7 +25,9 @@ class Shots:
 
 
 class Album:
-    """Collects sections and writes index.json last, so that an index never names a file that is not there."""
+    """Collects sections and writes index.json last, so that an index never names a file that is
+    not there.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.sections = folder, []
@@ -42,7 +44,7 @@ class Album:
         section.pictures.append({"file": name, "title": title, "text": text})
 
     def close(self) -> None:
-        from ssl_parts.training.checkpoint import write_atomic  # late: training imports this package
+        from ssl_parts.engine.checkpoint import write_atomic  # late: training imports this package
 
         index = {"version": 1, "sections": [asdict(section) for section in self.sections]}
         write_atomic(self.folder / INDEX, json.dumps(index, indent=1))
@@ -61,7 +63,9 @@ def strip(tiles: list[Tensor], columns: int, gap: int = 3) -> Tensor:
     """Tiles of one size in rows of `columns` on a neutral ground that suits light and dark pages."""
     side = tiles[0].shape[-1]
     rows = -(-len(tiles) // columns)
-    sheet = torch.full((3, rows * (side + gap) - gap, columns * (side + gap) - gap), 128, dtype=torch.uint8)
+    sheet = torch.full(
+        (3, rows * (side + gap) - gap, columns * (side + gap) - gap), 128, dtype=torch.uint8
+    )
     for i, tile in enumerate(tiles):
         y, x = (i // columns) * (side + gap), (i % columns) * (side + gap)
         sheet[:, y : y + side, x : x + side] = tile

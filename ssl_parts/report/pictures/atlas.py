@@ -30,7 +30,9 @@ IMAGE_TEXT = (
 
 @dataclass(frozen=True)
 class PartVectors:
-    """One row a part of an image: its mean feature, the image, its id, and its box on the image in 0..1."""
+    """One row a part of an image: its mean feature, the image, its id, and its box on the image in
+    0..1.
+    """
 
     vectors_MD: Tensor
     image_M: np.ndarray
@@ -48,24 +50,36 @@ def draw_atlas(album: Album, looks: Looks) -> None:
     if not len(parts.vectors_MD):
         section.gaps.append("No image has a part besides the background.")
         return
-    group_M = parts.id_M if shared else _groups(parts.vectors_MD, store.k - (store.background is not None))
+    group_M = (
+        parts.id_M
+        if shared
+        else _groups(parts.vectors_MD, store.k - (store.background is not None))
+    )
     palette = colours(store.k, store.background)
     counts = np.bincount(group_M)
     for place, number in enumerate(np.argsort(-counts, kind="stable")[:MOST]):
         if counts[number]:
             colour = tuple(int(c) for c in palette[number]) if shared else (128, 128, 128)
-            picture = strip([framed(tile, colour) for tile in _patches(looks, parts, group_M == number)], 4)
+            picture = strip(
+                [framed(tile, colour) for tile in _patches(looks, parts, group_M == number)], 4
+            )
             seen = len(np.unique(parts.image_M[group_M == number]))
             name = f"Part {number}" if shared else f"Group {place + 1}"
-            album.add(section, picture, name, f"In {100 * seen / len(rows):.0f} % of {len(rows)} images.")
+            album.add(
+                section, picture, name, f"In {100 * seen / len(rows):.0f} % of {len(rows)} images."
+            )
 
 
 def part_vectors(looks: Looks, rows: np.ndarray) -> PartVectors:
-    """Pool the last encoder's last map over every part of these images; background and absent ids are left out."""
+    """Pool the last encoder's last map over every part of these images; background and absent ids
+    are left out.
+    """
     encoder, bank, store = looks.encoders["after"], looks.run.bank, looks.store
     vectors, images, numbers, boxes = [], [], [], []
     stage = encoder.last_stage
-    for chunk, features in iterate_features(encoder, bank, [stage], rows, device=looks.run.accelerator.device):
+    for chunk, features in iterate_features(
+        encoder, bank, [stage], rows, device=looks.run.accelerator.device
+    ):
         map_nDSS = on_grid(features.maps, [stage], store.size).float().cpu()
         ids_nSS = store.batch(chunk).long()
         member_nKN = F.one_hot(ids_nSS.flatten(1), store.k).transpose(1, 2).float()
@@ -77,11 +91,15 @@ def part_vectors(looks: Looks, rows: np.ndarray) -> PartVectors:
         images.append(chunk[i_M.numpy()])
         numbers.append(k_M.numpy())
         boxes.append(_boxes(member_nKN[i_M, k_M].unflatten(1, (store.size, store.size))))
-    return PartVectors(torch.cat(vectors), np.concatenate(images), np.concatenate(numbers), np.concatenate(boxes))
+    return PartVectors(
+        torch.cat(vectors), np.concatenate(images), np.concatenate(numbers), np.concatenate(boxes)
+    )
 
 
 def _boxes(member_MSS: Tensor) -> np.ndarray:
-    """A square around each part's mean place, larger than the part, inside the image: float (M, 4) in 0..1."""
+    """A square around each part's mean place, larger than the part, inside the image: float (M, 4)
+    in 0..1.
+    """
     size = member_MSS.shape[-1]
     area_M = member_MSS.sum((1, 2))
     place_S = (torch.arange(size) + 0.5) / size
@@ -99,7 +117,11 @@ def _patches(looks: Looks, parts: PartVectors, chosen_M: np.ndarray) -> list[Ten
     """The parts nearest to the mean of the chosen ones, at most one an image, as tiles."""
     rows = np.flatnonzero(chosen_M)
     vectors_MD = parts.vectors_MD[rows]
-    order = rows[(vectors_MD @ F.normalize(vectors_MD.mean(0), dim=0)).argsort(descending=True, stable=True).numpy()]
+    order = rows[
+        (vectors_MD @ F.normalize(vectors_MD.mean(0), dim=0))
+        .argsort(descending=True, stable=True)
+        .numpy()
+    ]
     _, first = np.unique(parts.image_M[order], return_index=True)
     return [_patch(looks, parts, row) for row in order[np.sort(first)][:PATCHES]]
 
@@ -107,4 +129,6 @@ def _patches(looks: Looks, parts: PartVectors, chosen_M: np.ndarray) -> list[Ten
 def _patch(looks: Looks, parts: PartVectors, row: int) -> Tensor:
     image = looks.run.bank.images([parts.image_M[row]])[0]
     x0, y0, x1, y1 = (parts.box_M4[row] * image.shape[-1]).round().astype(int)
-    return resize(image[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], [SIDE, SIDE], antialias=True)
+    return resize(
+        image[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], [SIDE, SIDE], antialias=True
+    )

@@ -1,4 +1,5 @@
-"""The same images before and after training: parts by round, two views, principal components, nearest neighbours.
+"""The same images before and after training: parts by round, two views, principal components,
+nearest neighbours.
 
 Shapes: Q queries, G gallery images, D channels.
 """
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_parts.dense_pictures import aligned, as_colours, enlarged, last_map, principal_scores
+from ssl_parts.encoders.pictures import aligned, as_colours, enlarged, last_map, principal_scores
 from ssl_parts.parts import PartStore
 from ssl_parts.parts.palette import overlay
 from ssl_parts.report.pictures.album import Album, framed, strip
@@ -27,14 +28,20 @@ def draw_rounds(album: Album, looks: Looks) -> None:
         "From left to right: the photograph, then its parts in round 0, 1, ... Background is left as it is.",
     )
     if looks.store.scope == "image":
-        section.texts.append("Parts were found in each image by itself: a colour means nothing in another image.")
+        section.texts.append(
+            "Parts were found in each image by itself: a colour means nothing in another image."
+        )
     run = looks.run
-    stores = [PartStore.open(run.round_folder(number) / "parts") for number in range(run.rounds_trained)]
+    stores = [
+        PartStore.open(run.round_folder(number) / "parts") for number in range(run.rounds_trained)
+    ]
     rows = spaced(len(run.bank), IMAGES)
     for row, image in zip(rows, run.bank.images(rows), strict=True):
         large = enlarged(image[None], SIDE)[0]
         drawn = [overlay(large, store[row], store.k, store.background) for store in stores]
-        album.add(section, strip([large, *drawn], min(1 + len(drawn), 4)), _name(run.bank.paths[row]))
+        album.add(
+            section, strip([large, *drawn], min(1 + len(drawn), 4)), _name(run.bank.paths[row])
+        )
 
 
 def draw_views(album: Album, looks: Looks, images: int = 6) -> None:
@@ -48,15 +55,28 @@ def draw_views(album: Album, looks: Looks, images: int = 6) -> None:
     rows = spaced(len(run.bank), images)
     config = run.config.views
     recipe = draw_recipe(len(rows), config, run.config.run.seed, 0)
-    views = make_views(run.bank.images(rows), store.batch(rows), recipe, config, store.k, store.background)
+    views = make_views(
+        run.bank.images(rows), store.batch(rows), recipe, config, store.k, store.background
+    )
     pixels = (255 * views.images_NCHW.clamp(0, 1)).round().to(torch.uint8)
     large = enlarged(pixels, SIDE)
     for i, row in enumerate(rows):
         pair = (i, i + len(rows))
-        tiles = [t for j in pair for t in (large[j], overlay(large[j], views.ids_Ngg[j], store.k, store.background))]
-        both = set(views.ids_Ngg[pair[0]].unique().tolist()) & set(views.ids_Ngg[pair[1]].unique().tolist())
+        tiles = [
+            t
+            for j in pair
+            for t in (large[j], overlay(large[j], views.ids_Ngg[j], store.k, store.background))
+        ]
+        both = set(views.ids_Ngg[pair[0]].unique().tolist()) & set(
+            views.ids_Ngg[pair[1]].unique().tolist()
+        )
         shared = len(both - {store.background})
-        album.add(section, strip(tiles, 4), _name(run.bank.paths[row]), f"{shared} parts are in both views.")
+        album.add(
+            section,
+            strip(tiles, 4),
+            _name(run.bank.paths[row]),
+            f"{shared} parts are in both views.",
+        )
 
 
 def draw_components(album: Album, looks: Looks) -> None:
@@ -71,8 +91,16 @@ def draw_components(album: Album, looks: Looks) -> None:
     bank, device = looks.run.bank, looks.run.accelerator.device
     rows = spaced(len(bank), IMAGES)
     images = bank.images(rows)
-    before, after = (principal_scores(last_map(looks.encoders[name], images, device)) for name in ("before", "after"))
-    drawn = zip(enlarged(images, SIDE), as_colours(before, SIDE), as_colours(aligned(after, before), SIDE), strict=True)
+    before, after = (
+        principal_scores(last_map(looks.encoders[name], images, device))
+        for name in ("before", "after")
+    )
+    drawn = zip(
+        enlarged(images, SIDE),
+        as_colours(before, SIDE),
+        as_colours(aligned(after, before), SIDE),
+        strict=True,
+    )
     for row, tiles in zip(rows, drawn, strict=True):
         album.add(section, strip(list(tiles), 3), _name(bank.paths[row]))
 
@@ -95,7 +123,11 @@ def draw_neighbours(album: Album, looks: Looks, queries: int = 9) -> None:
         )
     for q in spaced(len(looks.queries), queries):
         lines = [_line(looks, q, near[name][q]) for name in ("before", "after")]
-        album.add(section, strip([tile for line in lines for tile in line], 1 + NEIGHBOURS), *_said(looks, q, near))
+        album.add(
+            section,
+            strip([tile for line in lines for tile in line], 1 + NEIGHBOURS),
+            *_said(looks, q, near),
+        )
 
 
 def _nearest(looks: Looks, name: str) -> np.ndarray:
@@ -113,7 +145,9 @@ def _same(looks: Looks, found_Qn: np.ndarray) -> np.ndarray:
 
 def _line(looks: Looks, query: int, found_n: np.ndarray) -> list[Tensor]:
     """The query and its neighbours as small tiles, those of its class framed."""
-    tiles = enlarged(torch.cat([looks.queries.images([query]), looks.gallery.images(found_n)]), SMALL)
+    tiles = enlarged(
+        torch.cat([looks.queries.images([query]), looks.gallery.images(found_n)]), SMALL
+    )
     if not looks.labelled:
         return list(tiles)
     same = looks.gallery.labels[found_n] == looks.queries.labels[query]
@@ -124,7 +158,8 @@ def _said(looks: Looks, query: int, near: dict[str, np.ndarray]) -> tuple[str, s
     if not looks.labelled:
         return _name(looks.queries.paths[query]), ""
     right = {
-        n: int((looks.gallery.labels[found[query]] == looks.queries.labels[query]).sum()) for n, found in near.items()
+        n: int((looks.gallery.labels[found[query]] == looks.queries.labels[query]).sum())
+        for n, found in near.items()
     }
     name = looks.class_name(looks.queries.labels[query])
     return name, f"Same class: {right['before']} of {NEIGHBOURS} before, {right['after']} after."

@@ -1,6 +1,7 @@
 """What all pictures start from: a run's images and how its first and its last encoder see them.
 
-Shapes: G images of the gallery (training images), Q queries (test images, where there are some), D channels.
+Shapes: G images of the gallery (training images), Q queries (test images, where there are some), D
+channels.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ssl_parts.errors import SslPartsError
 from ssl_parts.parts import PartStore
 
 if TYPE_CHECKING:
-    from ssl_parts.training.rounds import Run
+    from ssl_parts.pretraining.stages import Run
 
 GALLERY, QUERIES = 1500, 500  # at most so many images are looked at
 
@@ -33,7 +34,10 @@ class Looks:
 
     @cached_property
     def encoders(self) -> dict[str, Encoder]:
-        return {"before": self.run.encoder(self.run.base), "after": self.run.encoder(self.run.result)}
+        return {
+            "before": self.run.encoder(self.run.base),
+            "after": self.run.encoder(self.run.result),
+        }
 
     @cached_property
     def gallery_vectors(self) -> dict[str, np.ndarray]:
@@ -43,28 +47,39 @@ class Looks:
     @cached_property
     def query_vectors(self) -> dict[str, np.ndarray]:
         """float32 (Q, D), L2-normalised, by encoder."""
-        return self.gallery_vectors if self.own else {name: self._unit(name, self.queries) for name in self.encoders}
+        return (
+            self.gallery_vectors
+            if self.own
+            else {name: self._unit(name, self.queries) for name in self.encoders}
+        )
 
     @property
     def labelled(self) -> bool:
         classes = len(self.gallery.dataset.classes) > 1
-        return classes and bool((self.gallery.labels >= 0).all() and (self.queries.labels >= 0).all())
+        return classes and bool(
+            (self.gallery.labels >= 0).all() and (self.queries.labels >= 0).all()
+        )
 
     def class_name(self, label: int) -> str:
         return readable(self.gallery.dataset.classes[int(label)])
 
     def _unit(self, name: str, bank: ImageBank) -> np.ndarray:
-        found = extract_features(self.encoders[name], bank, device=self.run.accelerator.device).pooled
+        found = extract_features(
+            self.encoders[name], bank, device=self.run.accelerator.device
+        ).pooled
         return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-9)
 
 
 def look_at(run: "Run") -> Looks:
-    """Open what a finished run needs for its pictures; the test images if there are some, else the training images."""
+    """Open what a finished run needs for its pictures; the test images if there are some, else the
+    training images.
+    """
     gallery = run.bank.subset(spaced(len(run.bank), GALLERY))
     store = PartStore.open(run.round_folder(run.rounds_trained - 1) / "parts")
     try:
         test = build_bank(run.config.data, run.config.data.test_split)
-    except SslPartsError:  # an unlabelled folder has no test images, which is no reason to go without pictures
+    # an unlabelled folder has no test images, which is no reason to go without pictures
+    except SslPartsError:
         return Looks(run, gallery, gallery, store, own=True)
     return Looks(run, gallery, test.subset(spaced(len(test), QUERIES)), store, own=False)
 

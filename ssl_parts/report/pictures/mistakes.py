@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from ssl_parts.dense_pictures import enlarged
+from ssl_parts.encoders.pictures import enlarged
 from ssl_parts.errors import PartDiscoveryError
 from ssl_parts.parts import discover_parts
 from ssl_parts.parts.palette import overlay
@@ -73,36 +73,55 @@ def _why_not(looks: Looks) -> str:
 
 
 def probe(looks: Looks, name: str) -> Guesses:
-    """Logistic regression (C of the evaluation) on standardised features of the gallery, asked about the queries."""
+    """Logistic regression (C of the evaluation) on standardised features of the gallery, asked
+    about the queries.
+    """
     train, test = looks.gallery_vectors[name], looks.query_vectors[name]
     mean, scale = train.mean(0), train.std(0).clip(1e-9)
     model = LogisticRegression(C=looks.run.config.evaluation.c, max_iter=300)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a picture does not need the last digit
+        # a picture does not need the last digit
+        warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit((train - mean) / scale, looks.gallery.labels)
     chances = model.predict_proba((test - mean) / scale)
     return Guesses(model.classes_[chances.argmax(1)], chances.max(1))
 
 
 def confused_pairs(truth_Q: np.ndarray, guess_Q: np.ndarray) -> list[tuple[int, int]]:
-    """(class, class it is taken for), most frequent first, by the share of the class's images, then by name."""
+    """(class, class it is taken for), most frequent first, by the share of the class's images,
+    then by name.
+    """
     wrong = truth_Q != guess_Q
-    pairs, counts = np.unique(np.stack([truth_Q[wrong], guess_Q[wrong]], 1), axis=0, return_counts=True)
+    pairs, counts = np.unique(
+        np.stack([truth_Q[wrong], guess_Q[wrong]], 1), axis=0, return_counts=True
+    )
     totals = np.array([(truth_Q == a).sum() for a, _ in pairs])
-    order = np.lexsort((pairs[:, 1], pairs[:, 0], -counts / totals.clip(1), -counts)) if len(pairs) else []
+    order = (
+        np.lexsort((pairs[:, 1], pairs[:, 0], -counts / totals.clip(1), -counts))
+        if len(pairs)
+        else []
+    )
     return [(int(pairs[i, 0]), int(pairs[i, 1])) for i in order]
 
 
-def _matrix(looks: Looks, truth: np.ndarray, guess: np.ndarray, pairs: Sequence[tuple[int, int]]) -> dict:
+def _matrix(
+    looks: Looks, truth: np.ndarray, guess: np.ndarray, pairs: Sequence[tuple[int, int]]
+) -> dict:
     """Counts among the classes of the most confused pairs, as a table."""
     classes = list(dict.fromkeys(label for pair in pairs for label in pair))[:CLASSES]
     rows = []
     for i, a in enumerate(classes):
         mine = guess[truth == a]
         counts = [int((mine == b).sum()) for b in classes]
-        rows.append([f"{i + 1} {looks.class_name(a)}", *counts, int((~np.isin(mine, classes)).sum())])
+        rows.append(
+            [f"{i + 1} {looks.class_name(a)}", *counts, int((~np.isin(mine, classes)).sum())]
+        )
     heads = ["is \\ taken for", *(str(i + 1) for i in range(len(classes))), "others"]
-    return {"heads": heads, "rows": rows, "caption": "Test images of each class (row) by the probe's answer (column)."}
+    return {
+        "heads": heads,
+        "rows": rows,
+        "caption": "Test images of each class (row) by the probe's answer (column).",
+    }
 
 
 def _pair_picture(looks: Looks, guesses: dict[str, Guesses], a: int, b: int) -> Tensor:
@@ -137,15 +156,24 @@ def _draw_failures(album: Album, section: object, looks: Looks, guesses: Guesses
     for i, row in enumerate(rows):
         guess, truth = guesses.label_Q[row], looks.queries.labels[row]
         same = np.flatnonzero(looks.gallery.labels == guess)
-        nearest = same[np.argmax(looks.gallery_vectors["after"][same] @ looks.query_vectors["after"][row])]
+        nearest = same[
+            np.argmax(looks.gallery_vectors["after"][same] @ looks.query_vectors["after"][row])
+        ]
         example = enlarged(looks.gallery.images([nearest]), SIDE + 32)[0]
         tiles = [images[i], *([drawn[i]] if drawn else []), example]
         title = f"{looks.class_name(truth)} taken for {looks.class_name(guess)}"
-        album.add(section, strip(tiles, len(tiles)), title, f"Probability {guesses.probability_Q[row]:.2f}.")
+        album.add(
+            section,
+            strip(tiles, len(tiles)),
+            title,
+            f"Probability {guesses.probability_Q[row]:.2f}.",
+        )
 
 
 def _with_parts(looks: Looks, rows: np.ndarray, images: Tensor) -> list[Tensor]:
-    """The images with parts as the last round's discovery finds them; [] where it cannot (foreground from masks)."""
+    """The images with parts as the last round's discovery finds them; [] where it cannot
+    (foreground from masks).
+    """
     run, last = looks.run, looks.run.rounds_trained - 1
     device = run.accelerator.device
     try:

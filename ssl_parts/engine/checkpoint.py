@@ -1,0 +1,173 @@
+"""Checkpoints that are there whole or not at all.
+
+    checkpoints/step_000500/   student.safetensors  teacher.safetensors  objective.safetensors  optimizer.pt  state.json
+    checkpoints/last           text: the name of the newest
+
+A checkpoint is written in a sibling folder, flushed, then renamed. state.json carries the size and
+digest of the other files, so a damaged one is seen, said, and the one before is taken.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ssl_parts.errors import TrainingError
+
+log = logging.getLogger(__name__)
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint read back: step is the number of finished steps."""
+
+    step: int
+    student: dict[str, torch.Tensor]
+    teacher: dict[str, torch.Tensor]
+    optimizer: dict
+    extra: dict
+    objective: dict[str, torch.Tensor]  # queues and centres; {} for most methods
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader (or the next start) sees the old or the new content, never
+    half of it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """A safetensors file, atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    save_file(
+        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
+        temporary,
+    )
+    _flush(temporary)
+    os.replace(temporary, path)
+
+
+@contextmanager
+def whole_or_not(path: Path, what: str, work: Path | None = None) -> Iterator[None]:
+    """A full or read-only disk as one TrainingError, however the library in between calls it;
+    removes `work`.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+        raise TrainingError(
+            f"{what} could not be written to {path}: {error}. What was there before is untouched; "
+            "free some disk or mend the permissions and start the same command again"
+        ) from error
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    student: dict,
+    teacher: dict,
+    optimizer: dict,
+    extra: dict,
+    keep: int = 2,
+    keep_every: int | None = None,
+    objective: dict | None = None,
+) -> Path:
+    """Write `folder/step_NNNNNN`, point `last` at it, drop all but the newest `keep` and the
+    multiples of `keep_every`.
+
+    Raises:
+        TrainingError: the disk is full or not writable; what was there before is untouched.
+    """
+    final = folder / f"step_{step:06d}"
+    work = folder / f".{final.name}.{os.getpid()}.tmp"
+    with whole_or_not(final, f"checkpoint of step {step}", work):
+        _sweep(folder)
+        work.mkdir(parents=True)
+        save_tensors(work / "student.safetensors", student)
+        save_tensors(work / "teacher.safetensors", teacher)
+        save_tensors(work / "objective.safetensors", objective or {})
+        torch.save(optimizer, work / "optimizer.pt")
+        _flush(work / "optimizer.pt")
+        files = {p.name: _fingerprint(p) for p in sorted(work.iterdir())}
+        write_atomic(
+            work / STATE, json.dumps({"step": step, "files": files, "extra": extra}, indent=1)
+        )
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(work, final)
+        write_atomic(folder / "last", final.name)
+    for old in _steps(folder)[:-keep]:
+        if keep_every is None or int(old.name.removeprefix("step_")) % keep_every:
+            shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole, or None. A damaged one is reported and skipped."""
+    for path in reversed(_steps(folder)):
+        problem = _damage(path)
+        if problem:
+            log.warning(
+                "checkpoint %s is damaged (%s): going back to the one before", path, problem
+            )
+            continue
+        state = json.loads((path / STATE).read_text())
+        return Checkpoint(
+            step=state["step"],
+            student=load_file(path / "student.safetensors"),
+            teacher=load_file(path / "teacher.safetensors"),
+            optimizer=torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu"),
+            extra=state["extra"],
+            objective=load_file(path / "objective.safetensors"),
+        )
+    return None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a process left that was killed while it wrote here."""
+    for left in folder.glob(".*.tmp"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _steps(folder: Path) -> list[Path]:
+    found = folder.glob("step_[0-9]*") if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        files = json.loads((path / STATE).read_text())["files"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"{STATE}: {error}"
+    for name, (size, digest) in files.items():
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        if _fingerprint(path / name) != [size, digest]:
+            return f"{name} is not what was written"
+    return None
+
+
+def _fingerprint(path: Path) -> list:
+    with open(path, "rb") as file:
+        return [path.stat().st_size, hashlib.file_digest(file, "blake2b").hexdigest()[:32]]
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

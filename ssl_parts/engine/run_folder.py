@@ -1,0 +1,130 @@
+"""A run on disk: one folder, its configuration, what it ran on, and whether it may be continued."""
+
+import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+
+from ssl_parts.engine.checkpoint import write_atomic
+from ssl_parts.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ssl_parts.configuration.compose import Config
+
+SPEED_ONLY = {
+    "run.resume", "run.threads", "run.pictures", "run.trackers", "run.timeout_minutes", "train.keep_checkpoints",
+    "train.keep_every", "train.watch_every", "data.cache", "data.cache_dir", "data.on_device",
+}  # fmt: skip
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "lightly",
+    "kornia",
+    "faiss-cpu",
+    "accelerate",
+    "numpy",
+    "scikit-learn",
+)
+
+
+def run_folder(config: "Config") -> Path:
+    """Where the run is or will be; nothing is written.
+
+    Raises:
+        ConfigError: the folder belongs to a run with another configuration (the difference is
+            printed), or exists although run.resume=never.
+    """
+    from ssl_parts.configuration.compose import Resume, flatten
+
+    folder = Path(config.run.dir) / config.run.name
+    saved = folder / "config.yaml"
+    if saved.exists():
+        if config.run.resume is Resume.never:
+            raise ConfigError(
+                f"{folder} exists and run.resume=never; choose another run.name or remove the folder"
+            )
+        difference = _difference(
+            flatten(OmegaConf.to_container(OmegaConf.load(saved))), flatten(config)
+        )
+        if difference:
+            raise ConfigError(
+                f"{folder} was made with another configuration:\n{difference}\nThe same configuration continues it; "
+                "another run.name starts a new run"
+            )
+    return folder
+
+
+def record_run(folder: Path, config: "Config") -> None:
+    """Write config.yaml and environment.json of a new run; called after everything that can be
+    wrong was checked.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    from ssl_parts.configuration.compose import to_yaml
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "config.yaml").exists():
+            write_atomic(folder / "environment.json", json.dumps(environment(), indent=1))
+            write_atomic(folder / "config.yaml", to_yaml(config))
+    except OSError as error:
+        raise ConfigError(
+            f"the run's folder {folder} cannot be written: {error}; change run.dir"
+        ) from error
+
+
+def environment() -> dict:
+    """What a result depends on beside the configuration."""
+    import torch
+
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpu_threads": torch.get_num_threads(),
+        "cuda": cuda,
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """The commit of the code, with '+' where the tree had changes; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        asked = [
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+        ]
+        head, changes = (
+            subprocess.run(
+                c, cwd=here, capture_output=True, text=True, check=True, timeout=10
+            ).stdout
+            for c in asked
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.strip() + ("+" if changes.strip() else "")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _difference(before: dict, now: dict) -> str:
+    rows = []
+    for key in sorted(set(before) | set(now)):
+        old, new = before.get(key, "(not there)"), now.get(key, "(not there)")
+        if old != new and key not in SPEED_ONLY:
+            rows.append(f"  {key}: {old} -> {new}")
+    return "\n".join(rows)

@@ -1,0 +1,25 @@
+"""Schedules as pure functions of the step: nothing to save, nothing to restore."""
+
+import math
+
+
+def warmup_cosine(
+    step: int, steps: int, peak: float, end: float = 0.0, warmup_share: float = 0.0
+) -> float:
+    """Linear from peak/warmup to peak over the warm-up, then a cosine that reaches `end` at the
+    last step.
+
+    Args:
+        step: 0-based optimiser step; at or past the last one the value is `end`.
+        steps: steps of the phase.
+    """
+    warmup = int(warmup_share * steps)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return cosine(step - warmup, steps - warmup, peak, end)
+
+
+def cosine(step: int, steps: int, start: float, end: float) -> float:
+    """From `start` at step 0 to `end` at step steps - 1."""
+    progress = min(1.0, step / max(1, steps - 1))
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))

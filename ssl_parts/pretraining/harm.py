@@ -1,0 +1,88 @@
+"""Has training harmed the encoder that it started from? Told without labels, and with them where
+there are some.
+
+A few epochs on a few hundred images can cost a strong encoder ten points; the loss looks well all
+the while.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_parts.data import Bank
+from ssl_parts.encoders import Encoder
+from ssl_parts.engine.monitor import rank_me
+
+IMAGES, NEIGHBOURS = 512, 10
+RANK_KEPT, NEIGHBOURS_KEPT = 0.7, 0.35  # below these a strong encoder has lost something
+POINTS = 0.01  # accuracy or IoU that may be lost without a word
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far an encoder is from its start on the same training images.
+
+    rank_before, rank_after: RankMe of pooled features. neighbours_kept: share of each image's 10
+    nearest neighbours (cosine) that still are; chance is 10 / images. cosine: mean similarity of
+    an image's features before and after.
+    """
+
+    images: int
+    rank_before: float
+    rank_after: float
+    neighbours_kept: float
+    cosine: float
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def measure_drift(before: Encoder, after: Encoder, bank: Bank) -> Drift:
+    """Compare two encoders on up to 512 evenly spaced images of a bank."""
+    rows = torch.linspace(0, len(bank) - 1, min(IMAGES, len(bank))).long()
+    first_ND, second_ND = (pooled_features(encoder, bank, rows) for encoder in (before, after))
+    return Drift(
+        images=len(rows),
+        rank_before=float(rank_me(first_ND)),
+        rank_after=float(rank_me(second_ND)),
+        neighbours_kept=neighbours_kept(first_ND, second_ND, NEIGHBOURS),
+        cosine=float(F.cosine_similarity(first_ND, second_ND, dim=1).mean()),
+    )
+
+
+@torch.inference_mode()
+def pooled_features(encoder: Encoder, bank: Bank, rows: Tensor, batch: int = 64) -> Tensor:
+    device = next(encoder.parameters()).device
+    pieces = [bank.images(part).to(device).float() / 255 for part in rows.split(batch)]
+    return torch.cat([encoder.eval()(piece).pooled.float().cpu() for piece in pieces])
+
+
+def neighbours_kept(first_ND: Tensor, second_ND: Tensor, k: int) -> float:
+    """Mean overlap of the two k-nearest-neighbour lists of each row, itself left out; in [0, 1]."""
+    lists = []
+    for features_ND in (first_ND, second_ND):
+        unit_ND = F.normalize(features_ND, dim=1)
+        similar_NN = (unit_ND @ unit_ND.T).fill_diagonal_(-2)
+        lists.append(similar_NN.topk(min(k, len(unit_ND) - 1), dim=1).indices)
+    shared_NKK = lists[0].unsqueeze(2) == lists[1].unsqueeze(1)
+    return float(shared_NKK.any(2).float().mean())
+
+
+def warnings_of(drift: Drift, rows: dict[str, dict], base: str, result: str) -> list[str]:
+    """What a user should know, in whole sentences; nothing to say is an empty list."""
+    said = []
+    if drift.rank_after < RANK_KEPT * drift.rank_before:
+        said.append(
+            f"the effective rank of the features fell from {drift.rank_before:.0f} to {drift.rank_after:.0f}"
+        )
+    if drift.neighbours_kept < NEIGHBOURS_KEPT:
+        said.append(
+            f"only {drift.neighbours_kept:.0%} of each image's nearest neighbours are still its neighbours"
+        )
+    for key, before in rows.get(base, {}).get("values", {}).items():
+        after = rows[result]["values"][key]
+        if after["mean"] < before["mean"] - POINTS:
+            said.append(f"{key} fell from {100 * before['mean']:.1f} to {100 * after['mean']:.1f}")
+    return said

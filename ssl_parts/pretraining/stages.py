@@ -1,0 +1,383 @@
+"""The main job as a state machine on disk: base, arms to compare with, rounds, evaluation, export.
+
+    base encoder ──▶ [discover parts ──▶ train] × rounds ──▶ evaluate ──▶ export
+         └────────▶ arms (arms.py): as many steps of instance contrast, DetCon, ...
+
+Each arrow ends with one file written atomically (encoder.safetensors, the PartStore's done map,
+evaluation/ARM.json); what is there is not done again. So the same command after a kill goes on
+where it was.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from ssl_parts.data import Bank, ImageBank, place_bank
+from ssl_parts.encoders import Encoder, encoder_hash
+from ssl_parts.engine.adapt import adapt
+from ssl_parts.engine.checkpoint import save_tensors, write_atomic
+from ssl_parts.engine.monitor import MetricsLog
+from ssl_parts.engine.progress import Progress
+from ssl_parts.engine.stop import StopSignal
+from ssl_parts.errors import ConfigError
+from ssl_parts.objectives import ObjectiveConfig
+from ssl_parts.parts import PartsConfig, PartStore, discover_parts, part_stats, store_nmi
+from ssl_parts.parts.sheet import draw_parts
+from ssl_parts.pretraining.arms import (
+    ARMS,
+    BASE,
+    INSTANCE,
+    Arm,
+    Masks,
+    felzenszwalb_parts,
+    result_title,
+)
+from ssl_parts.pretraining.phase import OTHER, Phase, steps_of, train_phase
+from ssl_parts.pretraining.train_config import Schedule, TrainConfig
+from ssl_parts.views import check_share
+
+if TYPE_CHECKING:
+    from ssl_parts.configuration.compose import Config
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage of a run needs."""
+
+    config: "Config"
+    folder: Path
+    bank: ImageBank
+    accelerator: Accelerator
+    metrics: MetricsLog
+    stop: StopSignal
+
+    @property
+    def train(self) -> TrainConfig:
+        return self.config.train.resolved(weights_given=self.config.encoder.weights is not None)
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "base" / "encoder.safetensors"
+
+    def arm(self, name: str) -> Path:
+        return self.folder / ARMS[name].folder / "encoder.safetensors"
+
+    def round_folder(self, number: int) -> Path:
+        return self.folder / f"round_{number:03d}"
+
+    @property
+    def result(self) -> Path:
+        return self.start_of(self.rounds_trained)
+
+    def start_of(self, number: int) -> Path:
+        """Weights with which a round begins."""
+        return self.base if number == 0 else self.round_folder(number - 1) / "encoder.safetensors"
+
+    def finder_of(self, number: int) -> Path:
+        """Weights that find a round's parts: those it begins with, unless train.discover_with
+        wants the other ones.
+        """
+        other = self.train.discover_with not in (None, self.train.keep)
+        return self.round_folder(number - 1) / OTHER if number and other else self.start_of(number)
+
+    def settled(self, number: int) -> bool:
+        """Whether the parts of a round, once found, are so much like the last ones that it is not
+        worth training.
+        """
+        found = self.round_folder(number) / "parts.json"
+        if self.train.stop_nmi is None or number == 0 or not found.exists():
+            return False
+        return json.loads(found.read_text())["nmi_before"] > self.train.stop_nmi
+
+    @property
+    def rounds_trained(self) -> int:
+        """All rounds, or those before the first that is settled."""
+        return next((n for n in range(self.train.rounds) if self.settled(n)), self.train.rounds)
+
+    def arms(self) -> dict[str, Path]:
+        """Encoders that the table compares, in its order."""
+        chosen = self.config.run.arms if self.config.run.control else []
+        beside = {ARMS[name].title: self.arm(name) for name in chosen}
+        ours = {self.title: self.result} if self.train.rounds else {}
+        return {BASE: self.base, **beside, **ours}
+
+    @property
+    def title(self) -> str:
+        """The row of the result."""
+        return result_title(self.config.objective)
+
+    def encoder(self, weights: Path | None) -> Encoder:
+        """The configured encoder with the weights of a stage of this run; None gives its
+        configured start.
+        """
+        if weights is None:
+            torch.manual_seed(self.config.run.seed)
+            return self.config.encoder.build().to(self.accelerator.device)
+        encoder = replace(self.config.encoder, weights=None).build()
+        encoder.load_state_dict(load_file(weights))
+        return encoder.eval().to(self.accelerator.device)
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the run ends with a table: asked for, and the images have labels or part masks."""
+        labelled = len(self.bank.dataset.classes) > 1 and bool((self.bank.labels >= 0).all())
+        return self.config.run.evaluate and (labelled or len(self.bank.dataset.part_names) > 0)
+
+    @cached_property
+    def training_bank(self) -> Bank:
+        """The images as training reads them: on the GPU where they fit, else the bank itself."""
+        return place_bank(self.bank, self.accelerator.device, self.config.data.on_device)
+
+    def say(self, text: str) -> None:
+        self.accelerator.print(text, flush=True)
+
+
+def check_run(run: Run) -> None:
+    """Everything that can be wrong and costs nothing to know, before the first step.
+
+    Raises:
+        ConfigError, DataError, WeightsError, PartDiscoveryError: see the rooms.
+    """
+    steps_of(1, len(run.bank), run.train)
+    if run.train.rounds == 0 and (
+        run.config.encoder.weights is not None or not run.train.base_epochs
+    ):
+        raise ConfigError(
+            "train.rounds=0 makes a base encoder and stops: it needs train.base_epochs and no weights"
+        )
+    if run.train.rounds == 0 and run.config.run.control:
+        raise ConfigError(
+            "run.control=true compares with PARTICLE's rounds, and train.rounds=0 leaves them out"
+        )
+    if run.train.batch % run.accelerator.num_processes:
+        raise ConfigError(
+            f"train.batch={run.train.batch} does not divide by {run.accelerator.num_processes} processes"
+        )
+    if (
+        run.train.sync_batchnorm
+        and run.accelerator.num_processes > 1
+        and run.accelerator.device.type == "cpu"
+    ):
+        raise ConfigError(
+            "train.sync_batchnorm=true needs GPUs: torch has no synchronised batch norm for CPUs. With several CPU "
+            "processes leave it false, or keep the statistics with train.freeze_norm=true"
+        )
+    check_share(run.train.batch // run.accelerator.num_processes, run.config.views)
+    if run.config.views.swap_background > 0 and not run.config.parts.has_background:
+        raise ConfigError(
+            f"views.swap_background={run.config.views.swap_background} needs to know the background, but "
+            "parts.foreground.method=none; choose a foreground method or views.swap_background=0"
+        )
+    check_arms(run)
+    if run.evaluated:
+        # its absence is found now, not after the training
+        run.config.data.build(run.config.data.test_split)
+    encoder, parts = run.encoder(None), run.config.parts
+    encoder.check_stages([*parts.stages, *parts.foreground.stages])
+    adapt(encoder, run.train.freeze_stages, run.train.lora_rank, run.train.lora_scale)
+    for side in (run.config.views.size, run.bank.size):  # a ViT's patches must divide both
+        encoder.eval()(torch.zeros(1, 3, side, side, device=run.accelerator.device))
+
+
+def check_arms(run: Run) -> None:
+    """ConfigError for an arm that cannot be trained with this recipe."""
+    for name in run.config.run.arms if run.config.run.control else []:
+        ARMS[name].objective_of(run.config.objective).check()
+        if name == "one_round" and run.train.rounds == 1:
+            raise ConfigError(
+                "run.arms has one_round, but with train.rounds=1 the result is that; raise train.rounds"
+            )
+
+
+def train_rounds(run: Run) -> None:
+    """Base, all rounds, arms; each is skipped when its result is on disk."""
+    make_base(run)
+    for number in range(run.train.rounds):
+        run.stop.check()
+        store = discover(run, number)
+        if run.settled(number):
+            run.say(
+                f"Parts have settled: those of round {number} are the last ones again (train.stop_nmi)"
+            )
+            break
+        train_round(run, number, store)
+    for name in run.config.run.arms if run.config.run.control else []:
+        run.stop.check()
+        train_arm(run, name)
+
+
+def make_base(run: Run) -> None:
+    """The encoder of round 0: given weights as they are, or instance contrast from scratch for
+    train.base_epochs.
+    """
+    if run.base.exists():
+        return
+    run.base.parent.mkdir(parents=True, exist_ok=True)
+    encoder = run.encoder(None)
+    if run.config.encoder.weights is None and run.train.base_epochs > 0:
+        run.say(f"Base encoder: {run.train.base_epochs} epochs of instance contrast from scratch")
+        steps = steps_of(run.train.base_epochs, len(run.bank), run.train)
+        phase = instance_phase(run, "base", run.base.parent, steps, run.train.base_lr)
+        # nothing here is worth keeping
+        whole = replace(phase.train, freeze_stages=0, lora_rank=0, interpolate=1.0)
+        phase = replace(phase, train=whole)
+        train_phase(phase, encoder, run.training_bank, run.accelerator, run.metrics, run.stop)
+    elif run.accelerator.is_main_process:
+        save_tensors(run.base, encoder.state_dict())
+    run.stop.check()
+
+
+def train_arm(run: Run, name: str) -> None:
+    """As many steps as all rounds from the same base, with the same schedule and do-no-harm, but
+    another objective.
+    """
+    arm, path = ARMS[name], run.arm(name)
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store = arm_parts(run, arm)
+    steps = run.rounds_trained * steps_of(run.train.epochs, len(run.bank), run.train)
+    run.say(f"{arm.title}: {steps} steps")
+    label = arm.folder.replace("_", " ", 1)
+    seed, objective = phase_seed(run.config.run.seed, label), arm.objective_of(run.config.objective)
+    phase = Phase(
+        label, path.parent, steps, run.train.lr, seed, objective, run.train, run.config.views, store
+    )
+    train_phase(
+        phase, run.encoder(run.base), run.training_bank, run.accelerator, run.metrics, run.stop
+    )
+
+
+def arm_parts(run: Run, arm: Arm) -> PartStore | None:
+    """The part ids that an arm's images come with."""
+    if arm.masks is Masks.none:
+        return None
+    if arm.masks is Masks.discovered:
+        return discover(run, 0)
+    config = felzenszwalb_parts(run.config.parts)
+    return run.stop.interruptible(
+        lambda: find_parts(run, arm.folder, None, config, run.folder / arm.folder / "parts")
+    )
+
+
+def instance_phase(run: Run, name: str, folder: Path, steps: int, lr: float) -> Phase:
+    seed, objective = (
+        phase_seed(run.config.run.seed, name),
+        replace(run.config.objective, **INSTANCE),
+    )
+    return Phase(name, folder, steps, lr, seed, objective, run.train, run.config.views)
+
+
+def discover(run: Run, number: int) -> PartStore:
+    """The PartStore of a round, sharded over processes, continued where it was; statistics go to
+    the metrics log.
+    """
+    folder, accelerator = run.round_folder(number), run.accelerator
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = run.encoder(run.finder_of(number))
+
+    def find() -> PartStore:
+        made_by = {"round": number, "encoder": encoder_hash(encoder)}
+        before = store_before(run, number)
+        return find_parts(
+            run, f"parts {number}", encoder, run.config.parts, folder / "parts", made_by, before
+        )
+
+    store = run.stop.interruptible(find)
+    run.stop.interruptible(
+        lambda: accelerator.is_main_process and describe_parts(run, number, store)
+    )
+    return store
+
+
+def find_parts(
+    run: Run,
+    label: str,
+    encoder: Encoder | None,
+    config: PartsConfig,
+    out: Path,
+    provenance: dict | None = None,
+    previous: PartStore | None = None,
+) -> PartStore:
+    """This process's share of a discovery over the training images."""
+    accelerator = run.accelerator
+    with Progress(label, 0, len(run.bank), "image", accelerator.is_main_process) as progress:
+        return discover_parts(
+            encoder,
+            run.bank,
+            config,
+            out,
+            device=accelerator.device,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            progress=progress.advance,
+            provenance=provenance,
+            previous=previous,
+        )
+
+
+def describe_parts(run: Run, number: int, store: PartStore) -> None:
+    """Statistics of a finished store to the metrics log, its picture, and parts.json, which says
+    that both are done.
+    """
+    folder = run.round_folder(number)
+    if (folder / "parts.json").exists():
+        return
+    before = store_before(run, number)
+    statistics = part_stats(store).as_dict() | (
+        {} if before is None else {"nmi_before": store_nmi(before, store)}
+    )
+    run.metrics.rewind(f"parts {number}")
+    run.metrics.write(phase=f"parts {number}", **statistics)
+    draw_parts(store, run.bank, folder / "parts.png")
+    write_atomic(folder / "parts.json", json.dumps(statistics, indent=1))
+
+
+def store_before(run: Run, number: int) -> PartStore | None:
+    """The store of the round before."""
+    return PartStore.open(run.round_folder(number - 1) / "parts") if number else None
+
+
+def train_round(run: Run, number: int, store: PartStore) -> None:
+    """One round of part-centric learning."""
+    folder = run.round_folder(number)
+    if (folder / "encoder.safetensors").exists():
+        return
+    run.say(f"Round {number}: {run.config.objective.method} on {store.k} part ids")
+    steps = steps_of(run.train.epochs, len(run.bank), run.train)
+    seed = phase_seed(run.config.run.seed, f"round {number}")
+    objective: ObjectiveConfig = run.config.objective
+    phase = Phase(
+        f"round {number}",
+        folder,
+        steps,
+        run.train.lr,
+        seed,
+        objective,
+        run.train,
+        run.config.views,
+        store,
+    )
+    if run.train.schedule is Schedule.one:
+        phase = replace(
+            phase, earlier_steps=number * steps, schedule_steps=run.train.rounds * steps
+        )
+    train_phase(
+        phase,
+        run.encoder(run.start_of(number)),
+        run.training_bank,
+        run.accelerator,
+        run.metrics,
+        run.stop,
+    )
+
+
+def phase_seed(seed: int, name: str) -> int:
+    """Another stream of numbers for each phase of a run, the same every time."""
+    return seed * 1_000_003 + sum(ord(letter) * 31**i for i, letter in enumerate(name)) % 1_000_003

@@ -1,0 +1,63 @@
+"""The doctor of machine and speed: two processes that add up or say why not, and which stage holds
+the others up.
+"""
+
+import json
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from accelerate.state import AcceleratorState
+from tiny_run import overrides
+
+from ssl_parts.configuration.compose import load_config
+from ssl_parts.doctor import machine
+from ssl_parts.doctor.speed import Throughput, measure_throughput
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def test_two_processes_add_up_and_what_goes_wrong_is_said(monkeypatch):
+    report = machine.examine_machine()
+    assert report.collective is None and report.sound
+    assert "two of them add up" in str(report) and "torch" in str(report)
+    monkeypatch.setattr(machine.dist, "all_reduce", lambda tensor: None)
+    assert "1 + 2 over two processes came out as" in machine.two_process_collective()
+
+
+@pytest.mark.parametrize(
+    ("loading", "views", "step", "named"),
+    [
+        (100, 400, 200, "loading"),
+        (134, 400, 200, "the step"),
+        (500, 100, 200, "views"),
+        (500, 300, 200, "the step"),
+    ],
+)
+def test_the_bottleneck_is_loading_only_where_it_is_slower_than_the_rest_together(
+    loading, views, step, named
+):
+    assert Throughput(loading, views, step, 1.0).bottleneck.startswith(named)
+
+
+def test_every_stage_is_timed_and_training_is_not_faster_than_its_parts(tmp_path):
+    AcceleratorState._reset_state(True)
+    found = measure_throughput(load_config("quickstart", overrides(tmp_path)), steps=2)
+    assert found.loading > found.step and found.views > found.step
+    assert 0 < found.together < found.views
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_looks_at_the_machine_without_data(tmp_path, capsys):
+    spec = spec_from_file_location("doctor", REPO / "launch/doctor.py")
+    spec.loader.exec_module(doctor := module_from_spec(spec))
+    with pytest.raises(SystemExit) as ended:
+        doctor.act(
+            load_config("quickstart", ["data.images=1"]),
+            SimpleNamespace(machine=True, out=tmp_path / "out"),
+        )
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert "cores" in said and "images" not in said
+    assert json.loads((tmp_path / "out/results.json").read_text())["sound"]
