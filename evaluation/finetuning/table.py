@@ -13,8 +13,8 @@ from evaluation.finetuning.train import finetune
 from evaluation.heads.overlap import CENTRE
 from evaluation.metrics import paired_test
 from evaluation.results import Row, combine, format_table, save_results
-from ssl_parts.engine.checkpoint import write_atomic
 from ssl_parts.errors import ConfigError
+from ssl_parts.files import write_atomic
 
 # What the methods' rows compare with: plain fine-tuning.
 PLAIN = "linear"

@@ -18,10 +18,10 @@ from evaluation.part_scores import judge_parts
 from ssl_parts.configuration.compose import flatten
 from ssl_parts.data import DataConfig, ImageBank, build_bank
 from ssl_parts.encoders import Encoder, EncoderConfig
-from ssl_parts.engine.checkpoint import write_atomic
 from ssl_parts.engine.progress import Progress
 from ssl_parts.engine.run_folder import environment
 from ssl_parts.errors import ConfigError
+from ssl_parts.files import write_atomic
 from ssl_parts.parts import PartsConfig, PartStore, discover_parts, part_stats, store_nmi
 from ssl_parts.parts.discover import shard
 from ssl_parts.parts.sheet import draw_parts

@@ -16,12 +16,12 @@ from evaluation.results import format_table, save_results
 from evaluation.suite import COLUMNS, Banks, evaluate_encoder
 from ssl_parts.data import build_bank
 from ssl_parts.engine.allocator import keep_freed_memory
-from ssl_parts.engine.checkpoint import write_atomic
 from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.run_folder import commit, record_run, run_folder
 from ssl_parts.engine.stop import Stopped, StopSignal
 from ssl_parts.errors import ConfigError, TrainingError
 from ssl_parts.export import export_encoder
+from ssl_parts.files import write_atomic
 from ssl_parts.pretraining.arms import BASE
 from ssl_parts.pretraining.harm import measure_drift, warnings_of
 from ssl_parts.pretraining.stages import Run, check_run, train_rounds

@@ -11,8 +11,8 @@ from evaluation.results import Measure, save_results
 from evaluation.suite import COLUMNS
 from ssl_parts.comparison.seeds import run_seeds
 from ssl_parts.comparison.table import as_markdown
-from ssl_parts.engine.checkpoint import write_atomic
 from ssl_parts.errors import ConfigError
+from ssl_parts.files import write_atomic
 from ssl_parts.pretraining.arms import OURS, result_title
 from ssl_parts.report.figures import measures_picture
 from ssl_parts.report.published import published_for

@@ -12,8 +12,6 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ssl_parts.errors import TrainingError
+from ssl_parts.files import flush, replaced, umask, whole_or_not, write_atomic
 
 log = logging.getLogger(__name__)
 STATE = "state.json"
@@ -39,43 +37,14 @@ class Checkpoint:
     objective: dict[str, torch.Tensor]  # queues and centres; {} for most methods
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader (or the next start) sees the old or the new content, never
-    half of it.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """A safetensors file, atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(
-        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
-        temporary,
-    )
-    _flush(temporary)
-    os.replace(temporary, path)
-
-
-@contextmanager
-def whole_or_not(path: Path, what: str, work: Path | None = None) -> Iterator[None]:
-    """A full or read-only disk as one TrainingError, however the library in between calls it;
-    removes `work`.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
-        raise TrainingError(
-            f"{what} could not be written to {path}: {error}. What was there before is untouched; "
-            "free some disk or mend the permissions and start the same command again"
-        ) from error
+    with replaced(path) as temporary:
+        save_file(
+            {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
+            temporary,
+        )
+        temporary.chmod(0o666 & ~umask())  # safetensors: only their owner may read
 
 
 def save_checkpoint(
@@ -97,14 +66,15 @@ def save_checkpoint(
     """
     final = folder / f"step_{step:06d}"
     work = folder / f".{final.name}.{os.getpid()}.tmp"
-    with whole_or_not(final, f"checkpoint of step {step}", work):
+    causes = (OSError, SafetensorError, RuntimeError)
+    with whole_or_not(final, f"checkpoint of step {step}", work, causes):
         _sweep(folder)
         work.mkdir(parents=True)
         save_tensors(work / "student.safetensors", student)
         save_tensors(work / "teacher.safetensors", teacher)
         save_tensors(work / "objective.safetensors", objective or {})
         torch.save(optimizer, work / "optimizer.pt")
-        _flush(work / "optimizer.pt")
+        flush(work / "optimizer.pt")
         files = {p.name: _fingerprint(p) for p in sorted(work.iterdir())}
         write_atomic(
             work / STATE, json.dumps({"step": step, "files": files, "extra": extra}, indent=1)
@@ -166,8 +136,3 @@ def _damage(path: Path) -> str | None:
 def _fingerprint(path: Path) -> list:
     with open(path, "rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, "blake2b").hexdigest()[:32]]
-
-
-def _flush(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())

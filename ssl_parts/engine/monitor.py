@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssl_parts.engine.checkpoint import write_atomic
 from ssl_parts.errors import TrainingError
+from ssl_parts.files import write_atomic
 
 
 def rank_me(features_ND: Tensor, eps: float = 1e-7) -> Tensor:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from ssl_parts.engine.checkpoint import write_atomic
 from ssl_parts.errors import ConfigError
+from ssl_parts.files import write_atomic
 
 if TYPE_CHECKING:
     from ssl_parts.configuration.compose import Config

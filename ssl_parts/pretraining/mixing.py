@@ -25,9 +25,9 @@ from torch import Tensor
 
 from ssl_parts.data import Bank
 from ssl_parts.encoders import Encoder
-from ssl_parts.engine.checkpoint import write_atomic
 from ssl_parts.engine.monitor import rank_me
 from ssl_parts.engine.teacher import interpolate
+from ssl_parts.files import write_atomic
 from ssl_parts.pretraining.harm import NEIGHBOURS, NEIGHBOURS_KEPT, RANK_KEPT, neighbours_kept
 from ssl_parts.views import ViewsConfig, draw_recipe, make_views
 

@@ -21,11 +21,12 @@ from safetensors.torch import load_file
 from ssl_parts.data import Bank, ImageBank, place_bank
 from ssl_parts.encoders import Encoder, encoder_hash
 from ssl_parts.engine.adapt import adapt
-from ssl_parts.engine.checkpoint import save_tensors, write_atomic
+from ssl_parts.engine.checkpoint import save_tensors
 from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.progress import Progress
 from ssl_parts.engine.stop import StopSignal
 from ssl_parts.errors import ConfigError
+from ssl_parts.files import write_atomic
 from ssl_parts.objectives import ObjectiveConfig
 from ssl_parts.parts import PartsConfig, PartStore, discover_parts, part_stats, store_nmi
 from ssl_parts.parts.sheet import draw_parts

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from ssl_parts.files import write_atomic
 from ssl_parts.report.album_pages import album_sections
 from ssl_parts.report.comparison import as_text, comparison_sections, comparison_table
 from ssl_parts.report.content import Section
@@ -76,7 +77,6 @@ def render(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
 
 
 def _write(path: Path, title: str, lead: Sequence[str], sections: Sequence[Section]) -> Path:
-    from ssl_parts.engine.checkpoint import write_atomic  # late: training imports this package
 
     write_atomic(path, render(title, lead, sections))
     return path

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ssl_parts.files import write_atomic
+
 INDEX = "index.json"
 
 
@@ -44,7 +46,6 @@ class Album:
         section.pictures.append({"file": name, "title": title, "text": text})
 
     def close(self) -> None:
-        from ssl_parts.engine.checkpoint import write_atomic  # late: training imports this package
 
         index = {"version": 1, "sections": [asdict(section) for section in self.sections]}
         write_atomic(self.folder / INDEX, json.dumps(index, indent=1))
