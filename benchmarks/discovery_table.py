@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from evaluation.part_scores import judge_parts
-from ssl_parts.commands.discover import DiscoverConfig, register
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.data import ImageBank, build_bank
+from ssl_parts.encoders import make_encoder
 from ssl_parts.encoders.encoder import Encoder, Features
+from ssl_parts.jobs.discover import DiscoverConfig, register
 from ssl_parts.parts import discover_parts
 
 # Co-segmentation is made for the fine grid of a ViT and groups of 30 images; a CNN's maps are
@@ -99,7 +100,7 @@ def main() -> None:
         "parts=dataset",
     ]
     config = configured(shared)
-    encoder = config.encoder.build()
+    encoder = make_encoder(config.encoder)
     encoder.forward = remembering(encoder.forward)
     train, test = build_bank(config.data), build_bank(config.data, config.data.test_split)
     print(

@@ -26,8 +26,8 @@ from pathlib import Path
 
 import torch
 
-from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import load_config
+from ssl_parts.jobs.pretrain import pretrain
 
 RECIPE = [
     "data.images=48", "data.test_images=40", "data.size=48", "data.species=4", "encoder.width=0.125",

@@ -43,7 +43,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_parts.configuration.compose import CONFIGS
 from ssl_parts.data import DeviceBank, ImageBank, build_dataset
-from ssl_parts.encoders import Encoder, EncoderConfig
+from ssl_parts.encoders import Encoder, EncoderConfig, make_encoder
 from ssl_parts.engine.allocator import keep_freed_memory
 from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.teacher import make_teacher
@@ -171,7 +171,7 @@ def encoder_named(name: str) -> Encoder:
     """That of configs/encoder/NAME.yaml where there is one, else timm's, with random weights."""
     file = CONFIGS / "encoder" / f"{name}.yaml"
     given = OmegaConf.load(file) if file.is_file() else {"name": name}
-    return EncoderConfig(**dict(given) | {"weights": None}).build()
+    return make_encoder(EncoderConfig(**dict(given) | {"weights": None}))
 
 
 def our_trainer(

@@ -13,8 +13,8 @@ pictures: runs/NAME/parts.png, numbers: runs/NAME/results.json.
 
 import argparse
 
-from ssl_parts.commands.discover import DiscoverConfig, discover, register
 from ssl_parts.configuration.compose import command
+from ssl_parts.jobs.discover import DiscoverConfig, discover, register
 
 
 def act(config: DiscoverConfig, _: argparse.Namespace) -> None:

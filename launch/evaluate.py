@@ -14,9 +14,9 @@ import torch
 
 from evaluation.protocols import run_protocol
 from evaluation.results import format_table, save_results
-from ssl_parts.commands.evaluate import EvaluateConfig, register
 from ssl_parts.configuration.compose import command
 from ssl_parts.engine.run_folder import commit
+from ssl_parts.jobs.evaluate import EvaluateConfig, register
 
 
 def act(config: EvaluateConfig, _: argparse.Namespace) -> None:

@@ -9,8 +9,8 @@
 Killed or stopped, the same command goes on where it was.
 """
 
-from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import command
+from ssl_parts.jobs.pretrain import pretrain
 
 if __name__ == "__main__":
     command("quickstart", lambda config, _: pretrain(config), __doc__)

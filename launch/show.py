@@ -12,8 +12,8 @@ images alone.
 import argparse
 import sys
 
-from ssl_parts.commands.show import parse, show
 from ssl_parts.errors import SslPartsError
+from ssl_parts.jobs.show import parse, show
 
 
 def main() -> None:

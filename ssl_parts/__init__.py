@@ -1,20 +1,8 @@
-"""Self-supervised, part-aware pretraining. What others need most is importable from here, loaded
-on first use.
+"""Self-supervised, part-aware pretraining. What others need most is importable from here, loaded on
+first use.
 """
 
-from importlib import import_module
-from typing import Any
+import lazy_loader as lazy
 
-_HOMES = {
-    "build_encoder": "ssl_parts.encoders",
-    "open_encoder": "ssl_parts.encoders",
-    "export_encoder": "ssl_parts.export",
-    "load_part_model": "ssl_parts.parts.model",
-}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__version__ = "0.1.0"
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

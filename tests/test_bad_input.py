@@ -14,10 +14,10 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from tiny_run import overrides
 
-from ssl_parts.commands import pretrain
 from ssl_parts.configuration.compose import load_config, parse_command_line
 from ssl_parts.encoders import build_encoder
 from ssl_parts.errors import ConfigError, DataError, SslPartsError, WeightsError
+from ssl_parts.jobs import pretrain
 from ssl_parts.pretraining.phase import Trainer
 
 REPO = Path(__file__).resolve().parents[1]

@@ -22,7 +22,6 @@ from evaluation.heads import Head, build_head
 from evaluation.heads.overlap import measure_overlap
 from evaluation.heads.pictures import looks_sheet
 from evaluation.results import Row, config_hash, format_table, load_results, save_results
-from ssl_parts.commands.pretrain import start
 from ssl_parts.configuration.compose import flatten
 from ssl_parts.data import (
     BatchStream,
@@ -33,7 +32,7 @@ from ssl_parts.data import (
     rank_slice,
     steps_per_epoch,
 )
-from ssl_parts.encoders import encoder_hash
+from ssl_parts.encoders import encoder_hash, make_encoder
 from ssl_parts.engine.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from ssl_parts.engine.monitor import Guard, MetricsLog, explain_non_finite
 from ssl_parts.engine.optim import create_optimizer, set_lr
@@ -43,6 +42,7 @@ from ssl_parts.engine.schedules import warmup_cosine
 from ssl_parts.engine.stop import Stopped, StopSignal
 from ssl_parts.engine.teacher import make_teacher, update_teacher
 from ssl_parts.errors import ConfigError
+from ssl_parts.jobs.pretrain import start
 
 SCRATCH, PRETRAINED = 1.0, 0.1  # learning rate of the encoder as a share of the head's
 
@@ -103,7 +103,7 @@ class Finetuner:
         self.config, self.folder, self.accelerator = config, folder, accelerator
         self.train_bank, self.test_bank, self.val_bank = open_banks(config, folder)
         torch.manual_seed(config.run.seed)  # initial weights: the same on every rank
-        encoder = config.encoder.build()
+        encoder = make_encoder(config.encoder)
         classes = len(self.train_bank.dataset.classes)
         head = build_head(
             config.head.name, encoder, classes, config.head, frozen=config.train.frozen

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ssl_parts.commands.pretrain import available_cores, pretrain
 from ssl_parts.engine.stop import REQUEUE, SIGNALS, Stopped
 from ssl_parts.errors import ConfigError, SslPartsError, TrainingError
+from ssl_parts.jobs.pretrain import available_cores, pretrain
 
 if TYPE_CHECKING:
     from ssl_parts.configuration.compose import Config

@@ -1,139 +1,254 @@
-"""The configuration of a run: one dataclass of dataclasses, filled by hydra from configs/ and the
-command line.
+"""From a recipe and key=value words to a checked configuration: the one composer of all commands.
 
-`load_config("quickstart", ["data=cub", "data.root=DIR"])` composes, checks types and names, and
-returns a `Config`. Hydra's compose is used rather than `hydra.main`: it leaves the working
-directory, logging and sys.argv alone, which is what `accelerate launch` and `torchrun` need;
-sweeps over seeds and arms are `launch/compare.py`.
+A recipe is a file configs/COMMAND/NAME.yaml. Hydra composes it from the groups that it names
+(data, encoder, parts, ...), with the groups chosen on the command line; the other key=value words
+are then set by the type that the schema gives their key. So a text is taken as the shell passed it,
+whatever characters it has, and only numbers, lists and mappings are read as YAML.
+
+Imports no torch.
 """
 
-import argparse
-import difflib
-import logging
 import re
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import AnyNode, DictConfig, EnumNode, ListConfig, OmegaConf, StringNode
 from omegaconf.errors import OmegaConfBaseException
 
-from evaluation.suite import EvaluationConfig
-from ssl_parts.data import DataConfig
-from ssl_parts.encoders import EncoderConfig
-from ssl_parts.errors import ConfigError, SslPartsError
-from ssl_parts.objectives import ObjectiveConfig
-from ssl_parts.parts import PartsConfig
-from ssl_parts.pretraining.arms import ARMS
-from ssl_parts.pretraining.train_config import TrainConfig
-from ssl_parts.views import ViewsConfig
+from ssl_parts.configuration.moved import MOVED
+from ssl_parts.configuration.suggest import did_you_mean
+from ssl_parts.errors import ConfigError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-
-
-class Resume(Enum):
-    # go on with the run of this name if its configuration is the same, else say what differs
-    auto = "auto"
-    never = "never"  # refuse a folder that exists
-
-
-class Precision(Enum):
-    auto = "auto"  # bf16 on a GPU and on CPUs with AMX, fp32 elsewhere
-    fp32 = "fp32"
-    bf16 = "bf16"
-
-
-@dataclass
-class RunConfig:
-    """Where a run lives and what it does beside training."""
-
-    name: str = "run"
-    dir: str = "runs"
-    seed: int = 0
-    resume: Resume = Resume.auto
-    precision: Precision = Precision.auto
-    # also train the arms below: as many steps from the same base with other objectives instance |
-    # instance_views | simclr | moco | byol | dino | detcon | one_round
-    # (ssl_parts/pretraining/arms.py)
-    control: bool = False
-    arms: list[str] = field(default_factory=lambda: ["instance"])
-    evaluate: bool = True  # evaluate base, arms and result where the data set has labels
-    pictures: bool = True  # draw what the report shows of encoder and images: a minute on a CPU
-    threads: int | None = None  # of each process; null: cores / processes on this machine
-    timeout_minutes: float = 120.0  # how long processes wait for each other before they give up
-    # of accelerate; [] for none
-    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
-
-    def check(self) -> None:
-        if not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)*", self.name) or ".." in self.name:
-            raise ConfigError(
-                f"run.name={self.name!r}: use letters, digits, '_', '-', '.' and '/' for a folder under run.dir"
-            )
-        unknown = [name for name in self.arms if name not in ARMS]
-        if unknown or len(set(self.arms)) < len(self.arms):
-            wrong = f"{unknown[0]!r} is not an arm" if unknown else "each arm once"
-            raise ConfigError(f"run.arms={list(self.arms)}: {wrong}; there are {', '.join(ARMS)}")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"run.threads={self.threads} must be at least 1")
-        if not 0 < self.timeout_minutes < float("inf"):
-            raise ConfigError(
-                f"run.timeout_minutes={self.timeout_minutes} must be a positive number"
-            )
-
-
-@dataclass
-class Config:
-    """A recipe. Every room checks its own part."""
-
-    run: RunConfig = field(default_factory=RunConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    parts: PartsConfig = field(default_factory=PartsConfig)
-    views: ViewsConfig = field(default_factory=ViewsConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-
-    def check(self) -> None:
-        for room in vars(self).values():
-            room.check()
-
-
-ConfigStore.instance().store(name="schema", node=Config)
-# ${times:${data.size},0.75} in a recipe: a size that follows another, rounded down to a whole
-# number
+PACKAGE = Path(__file__).resolve().parents[1]
+# beside this package in a checkout, inside it where it is installed
+CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
+# `${times:${data.size},0.75}` in a recipe: a size that follows another, rounded down
 OmegaConf.register_new_resolver("times", lambda size, factor: int(size * factor), replace=True)
 
 
-def load_config(name: str, overrides: Sequence[str] = (), configs: Path = CONFIGS) -> Config:
-    """Compose `configs/NAME.yaml` with overrides.
+class Schema(Protocol):
+    """A dataclass of sections that validates itself."""
+
+    def check(self) -> None:
+        """Raise ConfigError for the first value that cannot work."""
+
+
+T = TypeVar("T", bound=Schema)
+Register = Callable[[ConfigStore], None]  # stores the schemas of groups
+
+
+def compose_config(
+    schema: type[T],
+    command: str,
+    recipe: str,
+    words: Sequence[str] = (),
+    register: Register | None = None,
+    configs: Path = CONFIGS,
+) -> T:
+    """Compose a recipe with changes; nothing is checked yet but names and types.
+
+    Args:
+        schema: the dataclass that the command reads.
+        command: the folder of `configs` with its recipes.
+        recipe: a file there, without .yaml.
+        words: changes, as "data=cub", "data.root=DIR", "train.lr=1e-3".
+        register: stores the schemas that groups refer to.
 
     Raises:
-        ConfigError: unknown recipe, unknown key (with the nearest known one), a value of the wrong
-            type or range.
+        ConfigError: an unknown recipe, group, option or key, with the nearest known one; a value
+            of the wrong type.
     """
-    if not (configs / f"{name}.yaml").is_file():
-        recipes = sorted(p.stem for p in configs.glob("*.yaml"))
-        raise ConfigError(
-            f"no recipe {name!r} in {configs}{_did_you_mean(name, recipes)}; there are: {', '.join(recipes)}"
-        )
+    check_recipe(command, recipe, configs)
+    store = ConfigStore.instance()
+    store.store(name=f"{command}_schema", node=schema)
+    if register is not None:
+        register(store)
+    chosen, changes = split_words(words, configs)
     try:
         with initialize_config_dir(str(configs), version_base="1.3"):
-            composed = compose(name, overrides=list(overrides))
-        config: Config = OmegaConf.to_object(composed)
+            composed = compose(f"{command}/{recipe}", overrides=chosen)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, name, overrides, configs)) from error
+        raise ConfigError(_in_one_line(error, " ".join(chosen) or recipe)) from error
+    for key, text in changes:
+        set_key(composed, key, text, _groups(configs))
+    return _to_object(composed)
+
+
+def load_config(
+    schema: type[T],
+    command: str,
+    recipe: str,
+    words: Sequence[str] = (),
+    register: Register | None = None,
+    configs: Path = CONFIGS,
+) -> T:
+    """`compose_config`, then the schema's own check.
+
+    Raises:
+        ConfigError: as `compose_config`, or a value out of range.
+    """
+    config = compose_config(schema, command, recipe, words, register, configs)
     config.check()
     return config
 
 
+def check_recipe(command: str, recipe: str, configs: Path = CONFIGS) -> None:
+    """Raise ConfigError unless `recipe` is one of `command`, saying whose it is or what is near."""
+    if (configs / command / f"{recipe}.yaml").is_file():
+        return
+    others = sorted(path.parent.name for path in configs.glob(f"*/{recipe}.yaml"))
+    owners = [name for name in others if name in RECIPE_FOLDERS]
+    if owners:
+        raise ConfigError(f"{recipe!r} is a recipe of {owners[0]}, not of {command}")
+    known = sorted(path.stem for path in (configs / command).glob("*.yaml"))
+    raise ConfigError(
+        f"{command} has no recipe {recipe!r}{did_you_mean(recipe, known)}; there are: "
+        f"{', '.join(known)} (in {configs / command})"
+    )
+
+
+RECIPE_FOLDERS = ("pretrain", "finetune", "discover", "evaluate")
+
+
+def split_words(
+    words: Sequence[str], configs: Path = CONFIGS
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Group choices in Hydra's form, and the other changes as (key, text), each in its order.
+
+    Raises:
+        ConfigError: a word without "=", an option that a group does not have, a deletion.
+    """
+    groups = _groups(configs)
+    chosen: list[str] = []
+    changes: list[tuple[str, str]] = []
+    for word in words:
+        key, equals, text = word.partition("=")
+        key = key.lstrip("+")
+        if not equals or not key:
+            raise ConfigError(f"{word!r} is not key=value, such as data.root=DIR")
+        if key.startswith("~"):
+            raise ConfigError(f"{word!r}: keys cannot be removed; give the value null instead")
+        if key in groups:
+            chosen.append(_choice(key, text, groups[key]))
+        else:
+            changes.append((key, text))
+    return chosen, changes
+
+
+def _choice(group: str, option: str, options: list[str]) -> str:
+    if option not in options:
+        near = did_you_mean(option, options)
+        raise ConfigError(
+            f"{group}={option}: no such file in configs/{group}{near}; there are: "
+            f"{', '.join(options)}"
+        )
+    return f"{group}={option}"
+
+
+def _groups(configs: Path) -> dict[str, list[str]]:
+    """Group -> its options, from the folders of `configs` that hold no recipes."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(configs.glob("**/*.yaml")):
+        name = path.parent.relative_to(configs).as_posix()
+        if name != "." and name not in RECIPE_FOLDERS:
+            found.setdefault(name, []).append(path.stem)
+    return found
+
+
+def set_key(config: DictConfig, key: str, text: str, groups: Sequence[str] | dict = ()) -> None:
+    """Set one key of a composed configuration from the text after its "=".
+
+    Raises:
+        ConfigError: an unknown key, with the nearest known one or the name that it has now; a
+            value of the wrong type.
+    """
+    parent_key, _, leaf = key.rpartition(".")
+    parent = _select(config, parent_key)
+    free = isinstance(parent, DictConfig) and OmegaConf.get_type(parent) is dict
+    if not isinstance(parent, DictConfig) or (not free and leaf not in parent):
+        raise ConfigError(explain_unknown(key, text, [*flatten(config), *groups]))
+    node = None if free and leaf not in parent else parent._get_node(leaf)
+    if isinstance(node, DictConfig) and not _is_free(node):
+        below = [name for name in flatten(node)]
+        raise ConfigError(f"{key}={text}: {key} is a section; its keys are {', '.join(below)}")
+    try:
+        OmegaConf.update(config, key, parse_value(text, node), force_add=free)
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(_in_one_line(error, f"{key}={text}")) from error
+
+
+def explain_unknown(key: str, text: str, known: Sequence[str]) -> str:
+    """The sentence for a key that does not exist."""
+    if key in MOVED:
+        return f"{key!r} in {f'{key}={text}'!r}: {MOVED[key]}"
+    near = did_you_mean(key, known)
+    return f"unknown key {key!r} in {f'{key}={text}'!r}{near}; --show-config prints all keys"
+
+
+def parse_value(text: str, node: Any) -> Any:
+    """The value that a text stands for under a key whose node is of a known type.
+
+    A text stays as it is (`~/` at its start is the home folder, `null` is none); anything else is
+    read as YAML, lists of texts without turning their items into numbers.
+
+    Raises:
+        ConfigError: an interpolation, which only recipes may hold.
+    """
+    if "${" in text:
+        raise ConfigError(f"{text!r}: ${{...}} can be used in recipes, not on the command line")
+    if text == "null":
+        return None
+    if isinstance(node, StringNode):
+        return str(Path(text).expanduser()) if text == "~" or text.startswith("~/") else text
+    if isinstance(node, EnumNode):
+        return text
+    texts = isinstance(node, ListConfig) and node._metadata.element_type is str
+    value = yaml.load(text, Loader=yaml.BaseLoader if texts else yaml.SafeLoader)
+    return _numbers(value) if isinstance(node, AnyNode | None) else value
+
+
+def _numbers(value: Any) -> Any:
+    """YAML 1.1 takes 1e-3 for a text; free values take it for the number that it is."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+def _select(config: DictConfig, key: str) -> Any:
+    """The node under a dotted key; None where there is none or it is a value."""
+    node: Any = config
+    for name in key.split(".") if key else []:
+        if not isinstance(node, DictConfig) or name not in node:
+            return None
+        node = node._get_node(name)
+    return node
+
+
+def _is_free(node: DictConfig) -> bool:
+    return OmegaConf.get_type(node) is dict
+
+
+def _to_object(composed: DictConfig) -> Any:
+    try:
+        return OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_in_one_line(error, "the recipe")) from error
+
+
+def _in_one_line(error: Exception, where: str) -> str:
+    """What Hydra or OmegaConf found wrong, as one sentence."""
+    lines = [line.strip() for line in str(error.__cause__ or error).strip().splitlines()]
+    return f"{where}: {' '.join(line for line in lines[:2] if line)}"
+
+
 def to_yaml(config: Any) -> str:
+    """A configuration as YAML, enums by name."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
@@ -141,106 +256,13 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """{"train.lr": 0.1, ...}: enums by name, lists whole."""
     if not isinstance(config, DictConfig | dict):
         config = OmegaConf.structured(config)
-    container = (
-        config
-        if isinstance(config, dict)
-        else OmegaConf.to_container(config, enum_to_str=True, resolve=True)
-    )
+    if isinstance(config, DictConfig):
+        config = OmegaConf.to_container(config, enum_to_str=True, resolve=True)
     flat: dict[str, Any] = {}
-    for key, value in container.items():
+    for key, value in config.items():
         name = f"{prefix}{key}"
+        value = value.name if isinstance(value, Enum) else value
         flat.update(
             flatten(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
         )
     return flat
-
-
-def parse_command_line(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Options and key=value in any order; in `--seeds 0 1 2 data=cub` argparse alone would take
-    the key for a seed.
-    """
-    changes = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
-    arguments = parser.parse_intermixed_args([word for word in sys.argv[1:] if word not in changes])
-    arguments.overrides += changes
-    return arguments
-
-
-def command(
-    recipe: str,
-    act: Callable[[Config, argparse.Namespace], object],
-    description: str,
-    add_options: Callable[[argparse.ArgumentParser], object] | None = None,
-) -> None:
-    """The main of a launch script: recipe and key=value from the command line, one line for a
-    user's mistake.
-    """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--config-name",
-        default=recipe,
-        help="recipe: a file of configs/ without .yaml (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--show-config", action="store_true", help="print the whole configuration and stop"
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="changes to it, as data=cub data.root=DIR"
-    )
-    if add_options is not None:
-        add_options(parser)
-    arguments = parse_command_line(parser)
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        config = load_config(arguments.config_name, arguments.overrides)
-        if arguments.show_config:
-            print(to_yaml(config))
-            return
-        act(config, arguments)
-    except SslPartsError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
-def _explain(error: Exception, name: str, overrides: Sequence[str], configs: Path) -> str:
-    """Hydra's message in our words: which key, the value, the nearest known name."""
-    known = _keys(name, overrides, configs)
-    groups = sorted(p.name for p in configs.iterdir() if p.is_dir())
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        if key in groups:
-            options = sorted(p.stem for p in (configs / key).glob("*.yaml"))
-            if value and value not in options:
-                near = _did_you_mean(value, options)
-                return f"{key}={value}: no such file in configs/{key}{near}; there are: {', '.join(options)}"
-        elif (
-            key not in known
-            and not any(name.startswith(f"{key}.") for name in known)
-            and not _free(key)
-        ):
-            near = _did_you_mean(key, known + groups)
-            return f"unknown key {key!r} in {override!r}{near}; --show-config prints all keys"
-    text = str(error.__cause__ or error).strip().splitlines()
-    return (
-        f"{' '.join(line.strip() for line in text[:2])} (in {' '.join(overrides) or 'the recipe'})"
-    )
-
-
-def _keys(name: str, overrides: Sequence[str], configs: Path) -> list[str]:
-    """Keys of a recipe with the groups that were asked for, where these exist."""
-    files = [word for word in overrides if (configs / f"{word.replace('=', '/')}.yaml").is_file()]
-    try:
-        with initialize_config_dir(str(configs), version_base="1.3"):
-            return list(flatten(compose(name, overrides=files)))
-    except (HydraException, OmegaConfBaseException):
-        return list(flatten(Config()))
-
-
-def _free(key: str) -> bool:
-    """Keys below a free dictionary, which takes any name (timm's own keyword arguments)."""
-    return key.startswith("encoder.timm_kwargs.")
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f", did you mean {near[0]!r}?" if near else ""

@@ -8,7 +8,6 @@ set's rows, so banks over different images of one data set share a cache on disk
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,13 @@ import torch
 from torch import Tensor
 
 from ssl_parts.data.cache import DiskPixels, MemoryPixels, Pixels
+from ssl_parts.data.config import SIZES, Cache, Fit
 from ssl_parts.data.decode import looks_whole
-from ssl_parts.data.geometry import Fit, fit_image, fit_sample
+from ssl_parts.data.geometry import fit_image, fit_sample
 from ssl_parts.data.records import PartsDataset, Sample
 from ssl_parts.errors import ConfigError, DataError
 
-SIZES = (8, 4096)
 SHOWN = 5  # names of bad images in a message
-
-
-class Cache(Enum):
-    memory = "memory"  # in this process, filled on first use
-    disk = "disk"  # memory-mapped, shared by processes, kept between runs
-    none = "none"  # decoded whenever it is read
 
 
 class ImageBank:

@@ -3,24 +3,18 @@ and a batch is a gather, without decoding, copying or workers.
 """
 
 from collections.abc import Callable, Sequence
-from enum import Enum
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ssl_parts.data.bank import ImageBank
+from ssl_parts.data.config import OnDevice
 from ssl_parts.data.records import Sample
 from ssl_parts.errors import DataError
 
 CHUNK = 256  # images copied at a time
 AUTO_SHARE = 0.25  # of the free memory: the rest is for training
-
-
-class OnDevice(Enum):
-    auto = "auto"  # on a GPU where they take at most a quarter of the free memory
-    always = "always"
-    never = "never"
 
 
 def place_bank(bank: ImageBank, device: torch.device, where: OnDevice) -> "Bank":

@@ -6,36 +6,17 @@ the first pixel.
 """
 
 from dataclasses import dataclass, replace
-from enum import Enum
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_parts.data.config import Fit
 from ssl_parts.data.records import Sample
-from ssl_parts.errors import ConfigError, DataError
+from ssl_parts.errors import DataError
 
 CROP_SHARE = 0.875  # METHODS §1.6
-
-
-class Fit(Enum):
-    crop = "crop"  # centre square of 0.875 * min(W, H): the published protocol on CUB
-    # the whole image, its aspect ratio given up: the published protocol on Aircraft and Cars
-    squash = "squash"
-    square = "square"  # centre square of min(W, H)
-    pad = "pad"  # the whole image, letterboxed with its mean colour
-
-    @classmethod
-    def of(cls, value: "Fit | str") -> "Fit":
-        """Raises ConfigError for an unknown name."""
-        if isinstance(value, cls):
-            return value
-        if value not in cls.__members__:
-            raise ConfigError(
-                f"data.fit={value!r} is unknown; choose one of {', '.join(cls.__members__)}"
-            )
-        return cls[str(value)]
 
 
 @dataclass(frozen=True)

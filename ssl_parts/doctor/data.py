@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from tqdm import tqdm
 
-from ssl_parts.data import DataConfig, ImageBank, PartsDataset, Sample
+from ssl_parts.data import DataConfig, ImageBank, PartsDataset, Sample, open_dataset
 from ssl_parts.data.sets.archive import Census
 from ssl_parts.errors import ConfigError, DataError
 from ssl_parts.parts.palette import colours, contact_sheet, overlay
@@ -99,14 +99,14 @@ def examine(
     """
     notes: list[str] = []
     try:
-        config.build(config.split)
+        open_dataset(config)
     except DataError as error:  # say it, then go on with what is there
         if "allow_partial" not in str(error):
             raise
         notes.append(str(error))
         config = replace(config, allow_partial=True)
     sets = {split: data for split in SPLITS if (data := _open(config, split)) is not None}
-    sets.setdefault(config.split, config.build(config.split))
+    sets.setdefault(config.split, open_dataset(config))
     first = sets[config.split]
     census: Census | None = getattr(first, "census", None)
     reports = [_examine_split(data, split, decode, workers) for split, data in sets.items()]
@@ -127,9 +127,9 @@ def examine(
 def _open(config: DataConfig, split: str) -> PartsDataset | None:
     """None for a split that the set does not have; a cut of train is not one of its own."""
     try:
-        data = config.build(split)
+        data = open_dataset(config, split)
         if split == "val" and config.name != "synthetic_birds":
-            fit, train = config.build("fit"), config.build("train")
+            fit, train = open_dataset(config, "fit"), open_dataset(config, "train")
             return data if len(fit) == len(train) else None
         return data
     except ConfigError:

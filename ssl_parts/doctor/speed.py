@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ssl_parts.commands.pretrain import start
 from ssl_parts.data import Bank, build_bank, place_bank
+from ssl_parts.encoders import make_encoder
 from ssl_parts.engine.monitor import MetricsLog
+from ssl_parts.jobs.pretrain import start
 from ssl_parts.parts.store import PartStore, StoreInfo
 from ssl_parts.pretraining.phase import Phase, Trainer, steps_of
 
@@ -65,7 +66,7 @@ def measure_throughput(config: "Config", steps: int = 5) -> Throughput:
         phase = Phase(
             "doctor", Path(folder), 10**6, train.lr, 0, objective, train, config.views, ids
         )
-        encoder = config.encoder.build().to(accelerator.device)
+        encoder = make_encoder(config.encoder).to(accelerator.device)
         trainer = Trainer(
             phase, encoder, source, accelerator, MetricsLog(Path(folder) / "none", enabled=False)
         )

@@ -2,20 +2,6 @@
 weights.
 """
 
-from ssl_parts.encoders.build import EncoderConfig, build_encoder, open_encoder
-from ssl_parts.encoders.encoder import Encoder, Features
-from ssl_parts.encoders.provenance import encoder_hash
-from ssl_parts.encoders.sources import locate
-from ssl_parts.encoders.weights import LoadReport, load_weights
+import lazy_loader as lazy
 
-__all__ = [
-    "Encoder",
-    "EncoderConfig",
-    "Features",
-    "LoadReport",
-    "build_encoder",
-    "encoder_hash",
-    "load_weights",
-    "locate",
-    "open_encoder",
-]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

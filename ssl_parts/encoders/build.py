@@ -7,7 +7,6 @@ pretrained=True)` where this project is not installed.
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,63 +17,33 @@ from timm.models.resnet import ResNet
 from timm.models.vgg import VGG
 from torch import nn
 
+from ssl_parts.encoders.config import PRETRAINED, EncoderConfig, check_normalisation
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.encoders.families import RESNET_LAYERS, freeze_heads, is_vit, resnet_layers
 from ssl_parts.encoders.sources import locate
 from ssl_parts.encoders.weights import load_weights
 from ssl_parts.errors import ConfigError, WeightsError
 
-PRETRAINED = "pretrained"
 
+def make_encoder(config: EncoderConfig) -> Encoder:
+    """The configured encoder, with its weights.
 
-@dataclass
-class EncoderConfig:
-    """Which network, from which weights. The files in configs/encoder/ are instances of this."""
-
-    name: str = "resnet18"  # a timm model name, with or without timm's weight tag
-    # None: random; "pretrained": timm's own (downloads); otherwise a file or folder
-    weights: str | None = None
-    # input mean, RGB in [0, 1]; None: the weights' own, or timm's for this name
-    mean: list[float] | None = None
-    std: list[float] | None = None  # input standard deviation, likewise
-    # 8, 16 or 32: dilate instead of striding (ResNet, ConvNeXt, MobileNet)
-    output_stride: int | None = None
-    small: bool = False  # ResNets: deep 3x3 stem and total stride 8, for images of 48 to 96 px
-    width: float = 1.0  # ResNets: channels of every stage times this
-    # ResNets ("layer3") and ViTs ("block8"): cut the network behind this stage
-    last_stage: str | None = None
-    allow_partial: bool = False  # accept weights that do not cover the whole encoder
-    # passed to timm's constructor, e.g. pad_type: same
-    timm_kwargs: dict[str, Any] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """ConfigError for the first value that cannot work; nothing is built."""
-        check_name(self.name)
-        _check_normalisation(self.mean, self.std)
-        if self.output_stride not in (None, 8, 16, 32):
-            raise ConfigError(f"encoder.output_stride={self.output_stride} is not one of 8, 16, 32")
-        if not 0 < self.width <= 8:
-            raise ConfigError(f"encoder.width={self.width} is not between 0 and 8")
-        if self.weights not in (None, PRETRAINED) and not Path(self.weights).exists():
-            raise WeightsError(
-                f"encoder.weights={self.weights} does not exist; give a file, a folder or 'pretrained'"
-            )
-
-    def build(self) -> Encoder:
-        """The encoder; raises what `build_encoder` raises."""
-        self.check()
-        return build_encoder(
-            self.name,
-            self.weights,
-            mean=self.mean,
-            std=self.std,
-            output_stride=self.output_stride,
-            small=self.small,
-            width=self.width,
-            last_stage=self.last_stage,
-            allow_partial=self.allow_partial,
-            **{str(key): _plain(value) for key, value in self.timm_kwargs.items()},
-        )
+    Raises:
+        ConfigError, WeightsError: as `build_encoder`.
+    """
+    config.check()
+    return build_encoder(
+        config.name,
+        config.weights,
+        mean=config.mean,
+        std=config.std,
+        output_stride=config.output_stride,
+        small=config.small,
+        width=config.width,
+        last_stage=config.last_stage,
+        allow_partial=config.allow_partial,
+        **{str(key): _plain(value) for key, value in config.timm_kwargs.items()},
+    )
 
 
 def build_encoder(
@@ -114,7 +83,7 @@ def build_encoder(
             part.
     """
     check_name(name)
-    _check_normalisation(mean, std)
+    check_normalisation(mean, std)
     args = {key: value for key, value in timm_kwargs.items() if value is not None}
     if output_stride is not None:
         args["output_stride"] = output_stride
@@ -157,7 +126,7 @@ def open_encoder(source: str | Path, which: str = "best") -> Encoder:
             "or give a run directory or an export"
         )
     settings = EncoderConfig(**{**found.settings, "weights": None})
-    encoder = settings.build()
+    encoder = make_encoder(settings)
     encoder.report = load_weights(encoder, found.weights, truncated=settings.last_stage is not None)
     return encoder
 
@@ -260,17 +229,6 @@ def _create(name: str, args: dict, pretrained: bool = False) -> nn.Module:
         raise WeightsError(
             f"timm's own weights for {name} could not be had: {error}; give encoder.weights=PATH"
         ) from error
-
-
-def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    if (mean is None) != (std is None):
-        raise ConfigError(
-            f"encoder.mean={mean} and encoder.std={std} go together: give both or neither"
-        )
-    if mean is not None and (len(mean) != 3 or len(std) != 3 or min(std) <= 0):
-        raise ConfigError(
-            f"encoder.mean={mean}, encoder.std={std}: three numbers each are needed, std above 0"
-        )
 
 
 def _plain(value: Any) -> Any:

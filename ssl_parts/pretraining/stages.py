@@ -9,191 +9,26 @@ where it was.
 """
 
 import json
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
-from accelerate import Accelerator
-from safetensors.torch import load_file
-
-from ssl_parts.data import Bank, ImageBank, place_bank
 from ssl_parts.encoders import Encoder, encoder_hash
-from ssl_parts.engine.adapt import adapt
 from ssl_parts.engine.checkpoint import save_tensors
-from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.progress import Progress
-from ssl_parts.engine.stop import StopSignal
-from ssl_parts.errors import ConfigError
 from ssl_parts.files import write_atomic
 from ssl_parts.objectives import ObjectiveConfig
 from ssl_parts.parts import PartsConfig, PartStore, discover_parts, part_stats, store_nmi
 from ssl_parts.parts.sheet import draw_parts
 from ssl_parts.pretraining.arms import (
     ARMS,
-    BASE,
     INSTANCE,
     Arm,
     Masks,
     felzenszwalb_parts,
-    result_title,
 )
-from ssl_parts.pretraining.phase import OTHER, Phase, steps_of, train_phase
-from ssl_parts.pretraining.train_config import Schedule, TrainConfig
-from ssl_parts.views import check_share
-
-if TYPE_CHECKING:
-    from ssl_parts.configuration.compose import Config
-
-
-@dataclass(frozen=True)
-class Run:
-    """What every stage of a run needs."""
-
-    config: "Config"
-    folder: Path
-    bank: ImageBank
-    accelerator: Accelerator
-    metrics: MetricsLog
-    stop: StopSignal
-
-    @property
-    def train(self) -> TrainConfig:
-        return self.config.train.resolved(weights_given=self.config.encoder.weights is not None)
-
-    @property
-    def base(self) -> Path:
-        return self.folder / "base" / "encoder.safetensors"
-
-    def arm(self, name: str) -> Path:
-        return self.folder / ARMS[name].folder / "encoder.safetensors"
-
-    def round_folder(self, number: int) -> Path:
-        return self.folder / f"round_{number:03d}"
-
-    @property
-    def result(self) -> Path:
-        return self.start_of(self.rounds_trained)
-
-    def start_of(self, number: int) -> Path:
-        """Weights with which a round begins."""
-        return self.base if number == 0 else self.round_folder(number - 1) / "encoder.safetensors"
-
-    def finder_of(self, number: int) -> Path:
-        """Weights that find a round's parts: those it begins with, unless train.discover_with
-        wants the other ones.
-        """
-        other = self.train.discover_with not in (None, self.train.keep)
-        return self.round_folder(number - 1) / OTHER if number and other else self.start_of(number)
-
-    def settled(self, number: int) -> bool:
-        """Whether the parts of a round, once found, are so much like the last ones that it is not
-        worth training.
-        """
-        found = self.round_folder(number) / "parts.json"
-        if self.train.stop_nmi is None or number == 0 or not found.exists():
-            return False
-        return json.loads(found.read_text())["nmi_before"] > self.train.stop_nmi
-
-    @property
-    def rounds_trained(self) -> int:
-        """All rounds, or those before the first that is settled."""
-        return next((n for n in range(self.train.rounds) if self.settled(n)), self.train.rounds)
-
-    def arms(self) -> dict[str, Path]:
-        """Encoders that the table compares, in its order."""
-        chosen = self.config.run.arms if self.config.run.control else []
-        beside = {ARMS[name].title: self.arm(name) for name in chosen}
-        ours = {self.title: self.result} if self.train.rounds else {}
-        return {BASE: self.base, **beside, **ours}
-
-    @property
-    def title(self) -> str:
-        """The row of the result."""
-        return result_title(self.config.objective)
-
-    def encoder(self, weights: Path | None) -> Encoder:
-        """The configured encoder with the weights of a stage of this run; None gives its
-        configured start.
-        """
-        if weights is None:
-            torch.manual_seed(self.config.run.seed)
-            return self.config.encoder.build().to(self.accelerator.device)
-        encoder = replace(self.config.encoder, weights=None).build()
-        encoder.load_state_dict(load_file(weights))
-        return encoder.eval().to(self.accelerator.device)
-
-    @property
-    def evaluated(self) -> bool:
-        """Whether the run ends with a table: asked for, and the images have labels or part masks."""
-        labelled = len(self.bank.dataset.classes) > 1 and bool((self.bank.labels >= 0).all())
-        return self.config.run.evaluate and (labelled or len(self.bank.dataset.part_names) > 0)
-
-    @cached_property
-    def training_bank(self) -> Bank:
-        """The images as training reads them: on the GPU where they fit, else the bank itself."""
-        return place_bank(self.bank, self.accelerator.device, self.config.data.on_device)
-
-    def say(self, text: str) -> None:
-        self.accelerator.print(text, flush=True)
-
-
-def check_run(run: Run) -> None:
-    """Everything that can be wrong and costs nothing to know, before the first step.
-
-    Raises:
-        ConfigError, DataError, WeightsError, PartDiscoveryError: see the rooms.
-    """
-    steps_of(1, len(run.bank), run.train)
-    if run.train.rounds == 0 and (
-        run.config.encoder.weights is not None or not run.train.base_epochs
-    ):
-        raise ConfigError(
-            "train.rounds=0 makes a base encoder and stops: it needs train.base_epochs and no weights"
-        )
-    if run.train.rounds == 0 and run.config.run.control:
-        raise ConfigError(
-            "run.control=true compares with PARTICLE's rounds, and train.rounds=0 leaves them out"
-        )
-    if run.train.batch % run.accelerator.num_processes:
-        raise ConfigError(
-            f"train.batch={run.train.batch} does not divide by {run.accelerator.num_processes} processes"
-        )
-    if (
-        run.train.sync_batchnorm
-        and run.accelerator.num_processes > 1
-        and run.accelerator.device.type == "cpu"
-    ):
-        raise ConfigError(
-            "train.sync_batchnorm=true needs GPUs: torch has no synchronised batch norm for CPUs. With several CPU "
-            "processes leave it false, or keep the statistics with train.freeze_norm=true"
-        )
-    check_share(run.train.batch // run.accelerator.num_processes, run.config.views)
-    if run.config.views.swap_background > 0 and not run.config.parts.has_background:
-        raise ConfigError(
-            f"views.swap_background={run.config.views.swap_background} needs to know the background, but "
-            "parts.foreground.method=none; choose a foreground method or views.swap_background=0"
-        )
-    check_arms(run)
-    if run.evaluated:
-        # its absence is found now, not after the training
-        run.config.data.build(run.config.data.test_split)
-    encoder, parts = run.encoder(None), run.config.parts
-    encoder.check_stages([*parts.stages, *parts.foreground.stages])
-    adapt(encoder, run.train.freeze_stages, run.train.lora_rank, run.train.lora_scale)
-    for side in (run.config.views.size, run.bank.size):  # a ViT's patches must divide both
-        encoder.eval()(torch.zeros(1, 3, side, side, device=run.accelerator.device))
-
-
-def check_arms(run: Run) -> None:
-    """ConfigError for an arm that cannot be trained with this recipe."""
-    for name in run.config.run.arms if run.config.run.control else []:
-        ARMS[name].objective_of(run.config.objective).check()
-        if name == "one_round" and run.train.rounds == 1:
-            raise ConfigError(
-                "run.arms has one_round, but with train.rounds=1 the result is that; raise train.rounds"
-            )
+from ssl_parts.pretraining.phase import Phase, steps_of, train_phase
+from ssl_parts.pretraining.run import Run
+from ssl_parts.pretraining.train_config import Schedule
 
 
 def train_rounds(run: Run) -> None:
@@ -208,7 +43,7 @@ def train_rounds(run: Run) -> None:
             )
             break
         train_round(run, number, store)
-    for name in run.config.run.arms if run.config.run.control else []:
+    for name in run.config.run.compared:
         run.stop.check()
         train_arm(run, name)
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from ssl_parts.data import SETS, DataConfig, PartsDataset, build_bank, build_dataset
+from ssl_parts.data import SETS, DataConfig, PartsDataset, build_bank, build_dataset, open_dataset
 from ssl_parts.data.catalogue import options_of
 from ssl_parts.errors import ConfigError, DataError
 
@@ -70,10 +70,10 @@ def test_build_and_bank(image_folder):
         test_share=0.25,
         on_bad_image="skip",
     )
-    assert len(made.build()) == 9 and len(made.build("test")) == 3
+    assert len(open_dataset(made)) == 9 and len(open_dataset(made, "test")) == 3
     bank = build_bank(made, "test")
     assert bank.images([0, 1, 2]).shape == (3, 3, 24, 24) and bank.dataset.split == "test"
-    path = image_folder / made.build().paths[0]
+    path = image_folder / open_dataset(made).paths[0]
     path.write_bytes(b"")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -87,9 +87,9 @@ def test_build_and_bank(image_folder):
 def test_synthetic_birds_options():
     made = config(images=20, test_images=8, species=4, size=48)
     made.check()
-    sizes = {split: len(made.build(split)) for split in ("train", "fit", "val", "test")}
+    sizes = {split: len(open_dataset(made, split)) for split in ("train", "fit", "val", "test")}
     assert sizes == {"train": 20, "fit": 20, "val": 8, "test": 8}
-    data = made.build()
+    data = open_dataset(made)
     assert isinstance(data, PartsDataset) and len(data.classes) == 4
     bank = build_bank(made, "test")
     sample = bank.sample(2)

@@ -5,7 +5,7 @@ too.
 import pytest
 import torch
 
-from ssl_parts.data import DataConfig, ImageBank, build_dataset
+from ssl_parts.data import DataConfig, ImageBank, build_dataset, open_dataset
 
 
 def test_car_parts(real_data):
@@ -25,7 +25,7 @@ def test_flowers_are_halved_by_class_and_no_image_is_on_both_sides(real_data):
     config = DataConfig(
         name="folder", root=str(real_data / "data/flowers17"), test_share=0.5, size=32
     )
-    train, test = config.build("train"), config.build("test")
+    train, test = open_dataset(config, "train"), open_dataset(config, "test")
     assert (len(train), len(test), len(train.classes)) == (680, 680, 17)
     assert torch.bincount(torch.as_tensor(test.labels)).tolist() == [40] * 17
     assert not set(train.paths) & set(test.paths)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ssl_parts.data import DataConfig, Sample
+from ssl_parts.data import DataConfig, Sample, open_dataset
 from ssl_parts.doctor.data import draw_sample, examine
 from ssl_parts.errors import DataError
 
@@ -14,7 +14,7 @@ def test_counts_missing_and_damaged(image_folder, tmp_path):
         ("test", 3, 3),
     ]
     assert "every image decodes" in str(report)
-    path = image_folder / config.build("test").paths[0]
+    path = image_folder / open_dataset(config, "test").paths[0]
     path.write_bytes(path.read_bytes()[:100])
     assert examine(config).sound  # listed, not decoded
     report = examine(config, decode=True, sheet=tmp_path / "sheet.png")

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ssl_parts.encoders import EncoderConfig, build_encoder
+from ssl_parts.encoders import EncoderConfig, build_encoder, make_encoder
 from ssl_parts.errors import ConfigError, WeightsError
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "configs" / "encoder").glob("*.yaml"))
@@ -32,7 +32,7 @@ def test_each_file_fits_the_schema_and_says_paper_and_cost(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_each_file_builds_and_its_maps_are_as_its_comment_says(path):
     with torch.device("meta"):
-        encoder = config_of(path).build()
+        encoder = make_encoder(config_of(path))
     comment = " ".join(
         line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#")
     )
@@ -52,7 +52,7 @@ def test_there_is_a_file_for_each_encoder_of_the_issue():
 def test_mobilenet_file_suits_its_weights(real_data):
     path = next(p for p in FILES if p.stem == "mobilenetv2_100")
     weights = str(real_data / "weights" / "mobilenetv2_100_imagenet_padsame.pth")
-    encoder = config_of(path, weights=weights).build()
+    encoder = make_encoder(config_of(path, weights=weights))
     assert len(encoder.report.matched) == encoder.report.total == 260
     assert encoder.model_args == {"pad_type": "same"}
     assert encoder.mean.tolist() == encoder.std.tolist() == [0.5, 0.5, 0.5]
@@ -60,7 +60,7 @@ def test_mobilenet_file_suits_its_weights(real_data):
 
 def test_null_timm_argument_gives_timm_s_default():
     path = next(p for p in FILES if p.stem == "mobilenetv2_100")
-    assert config_of(path, timm_kwargs={"pad_type": None}).build().model_args == {}
+    assert make_encoder(config_of(path, timm_kwargs={"pad_type": None})).model_args == {}
 
 
 def test_unknown_key_is_refused():
@@ -109,7 +109,7 @@ def test_values_that_cannot_work(values, message):
 )
 def test_options_that_a_network_does_not_have(values, message):
     with pytest.raises(ConfigError, match=message):
-        EncoderConfig(**values).build()
+        make_encoder(EncoderConfig(**values))
 
 
 def test_missing_weights_are_seen_before_anything_is_built():

@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 
-from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import load_config
+from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.pretraining.phase import Trainer
 
 update = Trainer.update

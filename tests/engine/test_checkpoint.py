@@ -13,11 +13,11 @@ import torch
 from accelerate.state import AcceleratorState
 from tiny_run import overrides
 
-from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine.checkpoint import load_checkpoint, save_checkpoint
 from ssl_parts.errors import ConfigError, TrainingError
 from ssl_parts.files import write_atomic
+from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.pretraining.train_config import TrainConfig
 
 

@@ -3,9 +3,9 @@
 import pytest
 from tiny_run import overrides
 
-from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.errors import ConfigError
+from ssl_parts.jobs.pretrain import pretrain
 
 
 @pytest.mark.parametrize(

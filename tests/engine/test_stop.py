@@ -14,11 +14,11 @@ import torch
 from accelerate.state import AcceleratorState
 from tiny_run import overrides
 
-from ssl_parts.commands.pretrain import pretrain, start
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine.checkpoint import load_checkpoint
 from ssl_parts.engine.stop import AGREE_EVERY, Stopped, StopSignal
 from ssl_parts.errors import ConfigError
+from ssl_parts.jobs.pretrain import pretrain, start
 from ssl_parts.pretraining.phase import Trainer
 
 ONE = SimpleNamespace(num_processes=1, device=torch.device("cpu"), reduce=lambda flag, _: flag)

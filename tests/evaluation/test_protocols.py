@@ -13,9 +13,9 @@ from evaluation.protocols import PROTOCOLS, Bench, run_protocol
 from evaluation.protocols.segmentation import labelled_splits
 from evaluation.results import Row, load_results, save_results
 from evaluation.segmenter import SegmenterConfig
-from ssl_parts.commands.evaluate import register
 from ssl_parts.configuration.compose import CONFIGS, load_config
 from ssl_parts.errors import ConfigError, DataError
+from ssl_parts.jobs.evaluate import register
 from ssl_parts.parts import PartsConfig
 
 QUICK = {

@@ -13,13 +13,13 @@ from scipy import stats
 from tiny_run import overrides
 
 from evaluation.results import Measure
-from ssl_parts.commands import pretrain as pretrain_module
-from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.comparison import compare
 from ssl_parts.comparison.compare import paired_tests
 from ssl_parts.comparison.table import as_markdown, published_paragraphs
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.errors import ConfigError
+from ssl_parts.jobs import pretrain as pretrain_module
+from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.objectives import METHODS
 from ssl_parts.parts import PartStore
 from ssl_parts.pretraining import phase

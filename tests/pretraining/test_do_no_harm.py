@@ -8,11 +8,11 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 from tiny_run import overrides
 
-from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.encoders import build_encoder
 from ssl_parts.engine.optim import build_optimizer, set_lr
 from ssl_parts.errors import ConfigError
+from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.objectives import ObjectiveConfig, Outputs, PartNetwork
 from ssl_parts.objectives.objective import anchor_term
 from ssl_parts.pretraining.train_config import Preset, TrainConfig

@@ -7,6 +7,7 @@ from tiny_run import logged, overrides
 
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.data import build_bank
+from ssl_parts.encoders import make_encoder
 from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.stop import StopSignal
 from ssl_parts.parts import PartStore, StoreInfo
@@ -46,7 +47,7 @@ def train(folder, method, data):
     bank, store = data
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
-    encoder = config.encoder.build()
+    encoder = make_encoder(config.encoder)
     schedule = config.train.resolved(weights_given=False)
     phase = Phase("phase", folder, 4, 1e-3, 5, config.objective, schedule, config.views, store)
     accelerator = Accelerator(cpu=True)

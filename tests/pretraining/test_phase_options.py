@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from ssl_parts.training import phase
 from tiny_run import overrides
 
-from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine.checkpoint import load_checkpoint
 from ssl_parts.errors import TrainingError
+from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.pretraining.phase import Trainer
 
 QUICK = ("run.evaluate=false", "run.control=false", "train.rounds=1")

@@ -15,11 +15,11 @@ import pytest
 from accelerate.state import AcceleratorState
 from tiny_run import contents, overrides
 
-from ssl_parts.commands import pretrain
-from ssl_parts.commands.pretrain import pretrain as run_recipe
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine import checkpoint
 from ssl_parts.engine.stop import REQUEUE
+from ssl_parts.jobs import pretrain
+from ssl_parts.jobs.pretrain import pretrain as run_recipe
 from ssl_parts.parts.store import PartStore
 from ssl_parts.pretraining import phase
 from ssl_parts.pretraining import stages as rounds

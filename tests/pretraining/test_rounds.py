@@ -8,11 +8,11 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tiny_run import logged, overrides
 
-from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import load_config
-from ssl_parts.encoders import encoder_hash
+from ssl_parts.encoders import encoder_hash, make_encoder
 from ssl_parts.engine.schedules import cosine, warmup_cosine
 from ssl_parts.errors import ConfigError
+from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.objectives import ObjectiveConfig
 from ssl_parts.parts import PartStore
 from ssl_parts.pretraining.phase import Phase
@@ -51,7 +51,7 @@ def test_the_teacher_finds_parts_and_a_run_ends_when_they_have_settled(tmp_path)
     assert json.loads((run / "round_001" / "parts.json").read_text())["nmi_before"] > 0
     assert not (run / "round_001" / "encoder.safetensors").exists()
     assert (run / "export/model.safetensors").exists()
-    encoder = config.encoder.build()
+    encoder = make_encoder(config.encoder)
     for file, found in (("discovery", True), ("encoder", False)):
         encoder.load_state_dict(load_file(run / "round_000" / f"{file}.safetensors"))
         provenance = PartStore.open(run / "round_001" / "parts").provenance

@@ -14,9 +14,9 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tiny_run import overrides
 
-from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine.stop import REQUEUE, Stopped
+from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.pretraining.phase import Trainer
 
 REPO = Path(__file__).resolve().parents[2]

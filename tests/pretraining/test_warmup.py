@@ -6,8 +6,8 @@ from doc_place import write_shard
 from PIL import Image
 from tiny_run import overrides
 
-from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import load_config
+from ssl_parts.jobs.pretrain import pretrain
 
 
 def test_a_base_without_rounds(tmp_path):

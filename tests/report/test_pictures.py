@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ssl_parts.configuration.compose import load_config, to_yaml
 from ssl_parts.data import build_bank
+from ssl_parts.encoders import make_encoder
 from ssl_parts.engine.checkpoint import save_tensors
 from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.parts import discover_parts
@@ -47,7 +48,7 @@ def make_run(folder, overrides=SMALL):
         path = weights if number < 0 else run.round_folder(number) / "encoder.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(number + 1)
-        encoder = config.encoder.build().eval()
+        encoder = make_encoder(config.encoder).eval()
         if number >= 0:
             discover_parts(
                 run.encoder(weights), run.bank, config.parts, run.round_folder(number) / "parts"

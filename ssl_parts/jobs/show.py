@@ -39,62 +39,6 @@ HEAD = 22  # pixels of the line with the columns' names
 Parts = tuple[Tensor, int, int | None]  # ids uint8 (N, S, S), number of ids, the background's id
 
 
-@dataclass
-class ShowConfig:
-    """What launch/show.py takes."""
-
-    image: str | None = None  # a file, or a folder of images
-    encoder: str | None = None  # a run, an export, or a timm name
-    weights: str | None = None  # with a timm name: a file, "pretrained" or null for random weights
-    out: str = "shown.png"
-    k: int | None = None  # parts; null: those of the run or export, or 6
-    size: int | None = None  # pixels at which images are encoded; null: the run's, or 224
-    fit: Fit = Fit.square  # how an image becomes a square
-    limit: int = 12  # images of a folder, evenly spaced
-    side: int = 224  # pixels of a tile
-
-    def check(self) -> None:
-        """ConfigError for the first value that cannot work."""
-        for key in ("image", "encoder"):
-            if not getattr(self, key):
-                raise ConfigError(f"{key}= is missing; say {key}=..., see --help")
-        if not Path(self.image).exists():
-            raise ConfigError(f"image={self.image} does not exist; give a file or a folder")
-        if Path(self.out).suffix.lower() not in (".png", ".jpg", ".webp"):
-            raise ConfigError(f"out={self.out} does not end in .png, .jpg or .webp")
-        for key, least in (("k", 1), ("size", 16), ("limit", 1), ("side", 32)):
-            value = getattr(self, key)
-            if value is not None and value < least:
-                raise ConfigError(f"{key}={value} must be at least {least}")
-
-
-def parse(words: Sequence[str]) -> ShowConfig:
-    """key=value words as a checked configuration.
-
-    Raises:
-        ConfigError: an unknown key (with the nearest known one) or a value of the wrong type or
-            range.
-    """
-    known = [field.name for field in fields(ShowConfig)]
-    for word in words:
-        key, equals, _ = word.partition("=")
-        if not equals or key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(
-                f"{word!r} is not key=value with a known key{hint}; keys: {', '.join(known)}"
-            )
-    try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(ShowConfig), OmegaConf.from_dotlist(list(words))
-        )
-        config: ShowConfig = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    config.check()
-    return config
-
-
 def show(config: ShowConfig) -> Path:
     """Draw and write the picture: a row an image, columns as in COLUMNS; returns its path.
 

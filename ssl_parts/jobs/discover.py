@@ -17,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 from evaluation.part_scores import judge_parts
 from ssl_parts.configuration.compose import flatten
 from ssl_parts.data import DataConfig, ImageBank, build_bank
-from ssl_parts.encoders import Encoder, EncoderConfig
+from ssl_parts.encoders import Encoder, EncoderConfig, make_encoder
 from ssl_parts.engine.progress import Progress
 from ssl_parts.engine.run_folder import environment
 from ssl_parts.errors import ConfigError
@@ -27,66 +27,6 @@ from ssl_parts.parts.discover import shard
 from ssl_parts.parts.sheet import draw_parts
 
 TILE = 160  # pixels of a photograph on the contact sheet
-
-
-@dataclass
-class DiscoverRun:
-    """Where the ids go, and what is made beside them."""
-
-    # the folder is DIR/NAME; the same command continues what it finds there
-    name: str = "discovery"
-    dir: str = "runs"
-    # a part store of other images: its foreground and centroids are used, nothing is learned
-    fitted: str | None = None
-    # a part store of the same images (an earlier round): NMI, and ids numbered as there
-    previous: str | None = None
-    pictures: int = 24  # images on the contact sheet, evenly spaced; 0: no sheet
-    png: bool = False  # also one palette PNG an image
-    judge: bool = True  # score against masks, keypoints and boxes where the data set has them
-    device: str = "auto"  # auto: the first GPU of this process, or the CPU
-    threads: int | None = None  # of each process; null: cores / processes on this machine
-
-    def check(self) -> None:
-        """ConfigError for the first value that cannot work."""
-        if not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)*", self.name) or ".." in self.name:
-            raise ConfigError(
-                f"run.name={self.name!r}: use letters, digits, '_', '-', '.' and '/' for a folder under run.dir"
-            )
-        if self.pictures < 0 or (self.threads is not None and self.threads < 1):
-            raise ConfigError(
-                f"run.pictures={self.pictures} must be at least 0 and run.threads={self.threads} at least 1"
-            )
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise ConfigError(f"run.device={self.device!r} is not auto, cpu, cuda or cuda:N")
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise ConfigError(f"run.device={self.device} but torch sees no GPU; use run.device=cpu")
-
-
-@dataclass
-class DiscoverConfig:
-    """One encoder, one data set, one way to find parts."""
-
-    run: DiscoverRun = field(default_factory=DiscoverRun)
-    data: DataConfig = field(default_factory=DataConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    parts: PartsConfig = field(default_factory=PartsConfig)
-
-    def check(self) -> None:
-        for room in vars(self).values():
-            room.check()
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.run.dir) / self.run.name
-
-    @property
-    def needs_encoder(self) -> bool:
-        return self.parts.needs_encoder
-
-
-def register() -> None:
-    """Make the schema known to hydra."""
-    ConfigStore.instance().store(name="discover_schema", node=DiscoverConfig)
 
 
 def discover(config: DiscoverConfig) -> dict:
@@ -104,14 +44,14 @@ def discover(config: DiscoverConfig) -> dict:
     )
     bank = build_bank(config.data, start=state.process_index * 1009)
     device = state.device if config.run.device == "auto" else torch.device(config.run.device)
-    encoder = _encoder(config, state).to(device) if config.needs_encoder else None
+    encoder = _encoder(config, state).to(device) if config.parts.needs_encoder else None
     mine = shard(len(bank), state.process_index, state.num_processes, max(1, config.parts.group))
     with Progress("discovery", 0, len(mine), "image", state.is_main_process) as progress:
         store = discover_parts(
             encoder,
             bank,
             config.parts,
-            config.folder / "parts",
+            config.run.folder / "parts",
             device=device,
             rank=state.process_index,
             world_size=state.num_processes,
@@ -139,9 +79,9 @@ def finish(
         "scores": judge_parts(store, bank).as_dict() if config.run.judge else {},
     }
     if config.run.pictures:
-        draw_parts(store, bank, config.folder / "parts.png", config.run.pictures, TILE)
+        draw_parts(store, bank, config.run.folder / "parts.png", config.run.pictures, TILE)
     if config.run.png:
-        store.export_png(config.folder / "png", bank.paths)
+        store.export_png(config.run.folder / "png", bank.paths)
     about = {
         "ids": store.k,
         "background": store.background,
@@ -149,7 +89,7 @@ def finish(
         "config": flatten(config),
     }
     about |= {"environment": environment(), "command": " ".join(sys.argv)}
-    write_atomic(config.folder / "results.json", json.dumps(results | about, indent=1, default=str))
+    write_atomic(config.run.folder / "results.json", json.dumps(results | about, indent=1, default=str))
     return results | about
 
 
@@ -162,5 +102,5 @@ def _encoder(config: DiscoverConfig, state: PartialState) -> Encoder:
         logging.warning(
             "encoder.weights=null: these are the parts of random weights; give encoder.weights=FILE"
         )
-    torch.manual_seed(0)
-    return config.encoder.build()
+    torch.manual_seed(config.run.seed)
+    return make_encoder(config.encoder)

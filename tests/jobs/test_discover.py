@@ -21,9 +21,9 @@ from accelerate import PartialState
 from PIL import Image
 from sklearn.metrics import normalized_mutual_info_score
 
-from ssl_parts.commands import discover as discovery
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.errors import ConfigError, PartDiscoveryError
+from ssl_parts.jobs import discover as discovery
 from ssl_parts.parts import PartStore
 from ssl_parts.parts.discover import METHODS
 

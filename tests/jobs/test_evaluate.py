@@ -10,9 +10,9 @@ import pytest
 
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import load_results
-from ssl_parts.commands.evaluate import EvaluateConfig, register
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.errors import ConfigError
+from ssl_parts.jobs.evaluate import EvaluateConfig, register
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = sorted(path.stem for path in (REPO / "configs/protocol").glob("*.yaml"))

@@ -9,11 +9,11 @@ from PIL import Image
 from scipy.stats import special_ortho_group
 from sklearn.decomposition import PCA
 
-from ssl_parts.commands.show import COLUMNS, HEAD, image_paths, parse, show
 from ssl_parts.encoders import build_encoder
 from ssl_parts.encoders.pictures import aligned, as_colours, attention_map, heat, principal_scores
 from ssl_parts.errors import ConfigError, DataError
 from ssl_parts.export import export_encoder
+from ssl_parts.jobs.show import COLUMNS, HEAD, image_paths, parse, show
 
 
 def photograph(path, seed=0, size=(60, 48)):

@@ -1,0 +1,3 @@
+"""Keys of earlier versions: what to write in their place."""
+
+MOVED: dict[str, str] = {}

@@ -1,0 +1,44 @@
+"""Evaluation as a command: one encoder, one data set, one protocol."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from evaluation.feature_cache import FeatureCache
+from evaluation.protocols import Bench, run_protocol
+from evaluation.results import format_table, save_results
+from ssl_parts.data import build_bank
+from ssl_parts.encoders import make_encoder
+from ssl_parts.engine.run_folder import commit
+from ssl_parts.engine.start import choose_device, set_threads
+from ssl_parts.jobs.schemas import EvaluateConfig
+
+
+def evaluate(config: EvaluateConfig) -> Path:
+    """Run the protocol, print its table and write results.json; returns its path.
+
+    Raises:
+        ConfigError, DataError, WeightsError: as `open_bench` and the protocol.
+    """
+    set_threads(config.run.threads)
+    rows = run_protocol(config.protocol, open_bench(config), config.run.name, commit())
+    path = config.folder / "results.json"
+    save_results(path, rows, command=" ".join(sys.argv))
+    print(f"\n{format_table(rows)}\n\nResults: {path}")
+    return path
+
+
+def open_bench(config: EvaluateConfig) -> Bench:
+    """The encoder and the images of a configuration.
+
+    Raises:
+        ConfigError, DataError, WeightsError: as `choose_device`, `build_bank` and `make_encoder`.
+    """
+    device = choose_device(config.run.device)
+    with torch.random.fork_rng(devices=[]):  # random weights are the same every time
+        torch.manual_seed(config.run.seed)
+        encoder = make_encoder(config.encoder).eval()
+    train, test = build_bank(config.data), build_bank(config.data, config.data.test_split)
+    cache = FeatureCache(config.run.cache)
+    return Bench(encoder, train, test, device, config.run.batch, cache)

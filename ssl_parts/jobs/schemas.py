@@ -1,0 +1,179 @@
+"""What each command reads: one dataclass a command, in the terms of the rooms below.
+
+Imports no torch: schemas are read before anything heavy is.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluation.protocols import PROTOCOLS
+from evaluation.suite import EvaluationConfig
+from ssl_parts.configuration.checks import bounded, check_bounds
+from ssl_parts.data.config import DataConfig, Fit
+from ssl_parts.encoders.config import EncoderConfig
+from ssl_parts.engine.run_section import RunSection
+from ssl_parts.errors import ConfigError
+from ssl_parts.export.formats import FORMATS
+from ssl_parts.parts.config import PartsConfig
+from ssl_parts.pretraining.config import PretrainConfig
+
+
+@dataclass
+class Config(PretrainConfig):
+    """The main job: pretraining, then evaluation, export and report."""
+
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+@dataclass
+class DeviceRun(RunSection):
+    """A run on one device for each process, without training."""
+
+    device: str = "auto"  # auto: the first GPU of this process, or the CPU
+
+    def check(self) -> None:
+        """Raise ConfigError for the first value that cannot work."""
+        super().check()
+        self._check_device()
+
+    def _check_device(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"run.device={self.device!r} is not auto, cpu, cuda or cuda:N")
+
+
+@dataclass
+class DiscoverRun(DeviceRun):
+    """Where the ids go, and what is made beside them."""
+
+    # the folder is DIR/NAME; the same command continues what it finds there
+    name: str = "discovery"
+    # a part store of other images: its foreground and centroids are used, nothing is learned
+    fitted: str | None = None
+    # a part store of the same images (an earlier round): NMI, and ids numbered as there
+    previous: str | None = None
+    # images on the contact sheet, evenly spaced; 0: no sheet
+    pictures: int = bounded(24, at_least=0)
+    png: bool = False  # also one palette PNG per image
+    judge: bool = True  # score against masks, keypoints and boxes where the data set has them
+
+
+@dataclass
+class DiscoverConfig:
+    """One encoder, one data set, one way to find parts."""
+
+    run: DiscoverRun = field(default_factory=DiscoverRun)
+    data: DataConfig = field(default_factory=DataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    parts: PartsConfig = field(default_factory=PartsConfig)
+
+    def check(self) -> None:
+        """Raise ConfigError for the first value that cannot work."""
+        for section in vars(self).values():
+            section.check()
+
+
+@dataclass
+class EvaluationRun(DeviceRun):
+    """Where results go, and what changes only speed."""
+
+    name: str = "encoder"  # the line of the table
+    dir: str = "runs/evaluation"  # results.json is DIR/NAME/DATA_PROTOCOL/results.json
+    # folder of kept features; null keeps none
+    cache: str | None = "runs/evaluation/features"
+    batch: int = bounded(64, at_least=1)
+
+    def check(self) -> None:
+        """Raise ConfigError for the first value that cannot work."""
+        if not self.name or set(self.name) & set("/\\\0") or self.name in (".", ".."):
+            raise ConfigError(f"run.name={self.name!r} must be the name of a folder")
+        check_bounds("run", self)
+        self._check_device()
+
+
+@dataclass
+class EvaluateConfig:
+    """One encoder, one data set, one protocol."""
+
+    run: EvaluationRun = field(default_factory=EvaluationRun)
+    data: DataConfig = field(default_factory=DataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    protocol: Any = None  # one of PROTOCOLS: the group configs/protocol/
+
+    def check(self) -> None:
+        """Raise ConfigError for the first value that cannot work."""
+        if type(self.protocol) not in PROTOCOLS.values():
+            raise ConfigError(f"protocol={self.protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+        for section in (self.run, self.data, self.encoder, self.protocol):
+            section.check()
+
+    @property
+    def folder(self) -> Path:
+        """Where results.json goes."""
+        return self.run.folder / f"{self.data.name}_{self.protocol.id}"
+
+
+@dataclass
+class ExportConfig:
+    """One export command."""
+
+    # run directory, round, checkpoint, earlier export; with `name`, any weights the loader reads
+    source: str = ""
+    to: str = "timm"  # one or more formats, with commas between
+    out: str | None = None  # the folder of one format, the parent of several; null: SOURCE/exports
+    name: str | None = None  # timm's name of the network, where the source is bare weights
+    which: str = "best"  # best | student | teacher, where the source is a run
+    image_size: int | None = None  # input size to record; null: the run's, or the network's own
+    parts: bool = True  # a run's part model goes along
+    # for the card: that of the parent weights, as the hub spells it (apache-2.0)
+    licence: str | None = None
+    push: str | None = None  # USER/NAME on the Hugging Face hub: upload the hf (or timm) export
+    private: bool = True  # the repository that push makes
+
+    @property
+    def formats(self) -> list[str]:
+        """The formats of `to`, one by one."""
+        return [word.strip() for word in self.to.split(",") if word.strip()]
+
+    def check(self) -> None:
+        """Raise ConfigError for the first value that cannot work, before anything is written."""
+        if not self.source:
+            raise ConfigError("source=... is missing: a run directory, a checkpoint or an export")
+        unknown = [to for to in self.formats if to not in FORMATS]
+        if unknown or not self.formats:
+            raise ConfigError(f"to={self.to}: choose from {', '.join(FORMATS)}")
+        if self.out is None and not Path(self.source).is_dir():
+            raise ConfigError(
+                f"out=DIR is missing; only a run directory has a place of its own, {self.source} is none"
+            )
+        if self.push is not None and not {"hf", "timm"} & set(self.formats):
+            raise ConfigError(
+                f"push={self.push} uploads the hf or the timm export, but to={self.to}"
+            )
+
+
+@dataclass
+class ShowConfig:
+    """What launch/show.py takes."""
+
+    image: str | None = None  # a file, or a folder of images
+    encoder: str | None = None  # a run, an export, or a timm name
+    weights: str | None = None  # with a timm name: a file, "pretrained" or null for random weights
+    out: str = "shown.png"
+    k: int | None = bounded(None, at_least=1)  # parts; null: those of the run or export, or 6
+    size: int | None = bounded(None, at_least=16)  # pixels at which images are encoded; null: the run's, or 224
+    fit: Fit = Fit.square  # how an image becomes a square
+    limit: int = bounded(12, at_least=1)  # images of a folder, evenly spaced
+    side: int = bounded(224, at_least=32)  # pixels of a tile
+
+    def check(self) -> None:
+        """Raise ConfigError for the first value that cannot work."""
+        for key in ("image", "encoder"):
+            if not getattr(self, key):
+                raise ConfigError(f"{key}= is missing; say {key}=..., see --help")
+        if not Path(str(self.image)).exists():
+            raise ConfigError(f"image={self.image} does not exist; give a file or a folder")
+        if Path(self.out).suffix.lower() not in (".png", ".jpg", ".webp"):
+            raise ConfigError(f"out={self.out} does not end in .png, .jpg or .webp")
+        check_bounds("", self)

@@ -1,0 +1,110 @@
+"""A run of pretraining: its configuration, its folder and where everything in it is."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from ssl_parts.data import Bank, ImageBank, place_bank
+from ssl_parts.encoders import Encoder, make_encoder
+from ssl_parts.engine.monitor import MetricsLog
+from ssl_parts.engine.stop import StopSignal
+from ssl_parts.pretraining.arms import ARMS, BASE, result_title
+from ssl_parts.pretraining.config import PretrainConfig
+from ssl_parts.pretraining.phase import OTHER
+from ssl_parts.pretraining.train_config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage of a run needs."""
+
+    config: PretrainConfig
+    folder: Path
+    bank: ImageBank
+    accelerator: Accelerator
+    metrics: MetricsLog
+    stop: StopSignal
+
+    @property
+    def train(self) -> TrainConfig:
+        return self.config.train.resolved(weights_given=self.config.encoder.weights is not None)
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "base" / "encoder.safetensors"
+
+    def arm(self, name: str) -> Path:
+        return self.folder / ARMS[name].folder / "encoder.safetensors"
+
+    def round_folder(self, number: int) -> Path:
+        return self.folder / f"round_{number:03d}"
+
+    @property
+    def result(self) -> Path:
+        return self.start_of(self.rounds_trained)
+
+    def start_of(self, number: int) -> Path:
+        """Weights with which a round begins."""
+        return self.base if number == 0 else self.round_folder(number - 1) / "encoder.safetensors"
+
+    def finder_of(self, number: int) -> Path:
+        """Weights that find a round's parts: those it begins with, unless train.discover_with
+        wants the other ones.
+        """
+        other = self.train.discover_with not in (None, self.train.keep)
+        return self.round_folder(number - 1) / OTHER if number and other else self.start_of(number)
+
+    def settled(self, number: int) -> bool:
+        """Whether the parts of a round, once found, are so much like the last ones that it is not
+        worth training.
+        """
+        found = self.round_folder(number) / "parts.json"
+        if self.train.stop_nmi is None or number == 0 or not found.exists():
+            return False
+        return json.loads(found.read_text())["nmi_before"] > self.train.stop_nmi
+
+    @property
+    def rounds_trained(self) -> int:
+        """All rounds, or those before the first that is settled."""
+        return next((n for n in range(self.train.rounds) if self.settled(n)), self.train.rounds)
+
+    def arms(self) -> dict[str, Path]:
+        """Encoders that the table compares, in its order."""
+        beside = {ARMS[name].title: self.arm(name) for name in self.config.run.compared}
+        ours = {self.title: self.result} if self.train.rounds else {}
+        return {BASE: self.base, **beside, **ours}
+
+    @property
+    def title(self) -> str:
+        """The row of the result."""
+        return result_title(self.config.objective)
+
+    def encoder(self, weights: Path | None) -> Encoder:
+        """The configured encoder with the weights of a stage of this run; None gives its
+        configured start.
+        """
+        if weights is None:
+            torch.manual_seed(self.config.run.seed)
+            return make_encoder(self.config.encoder).to(self.accelerator.device)
+        encoder = make_encoder(replace(self.config.encoder, weights=None))
+        encoder.load_state_dict(load_file(weights))
+        return encoder.eval().to(self.accelerator.device)
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the run ends with a table: asked for, and the images have labels or part masks."""
+        labelled = len(self.bank.dataset.classes) > 1 and bool((self.bank.labels >= 0).all())
+        return self.config.run.evaluate and (labelled or len(self.bank.dataset.part_names) > 0)
+
+    @cached_property
+    def training_bank(self) -> Bank:
+        """The images as training reads them: on the GPU where they fit, else the bank itself."""
+        return place_bank(self.bank, self.accelerator.device, self.config.data.on_device)
+
+    def say(self, text: str) -> None:
+        self.accelerator.print(text, flush=True)
