@@ -9,7 +9,8 @@ import pytest
 import yaml
 from doc_blocks import PAGES, REPO, SHELL_BLOCKS, commands
 
-from ssl_parts.configuration.compose import flatten, load_config
+from ssl_parts.configuration.compose import flatten
+from ssl_parts.recipes.load import load_recipe
 
 TRAINING = ("pretrain", "compare")  # scripts whose words are keys of `Config`
 
@@ -54,7 +55,7 @@ def check_training_words(words, folder):
     overrides = [w for w in words if re.match(r"[a-z_]+(\.[a-z_0-9]+)*=", w)]
     placeholder = r"=(DIR|FILE|CUB|AIRCRAFT|CARS|DETCON\.pth|PATH|SHARDS|runs/.*)$"
     placed = [re.sub(placeholder, f"={folder / 'FILE'}", word) for word in overrides]
-    config = load_config(recipe, placed)
+    config = load_recipe(recipe, placed)
     keys = flatten(config)
     assert all(w.partition("=")[0] in keys or "." not in w.partition("=")[0] for w in placed)
 
@@ -85,7 +86,7 @@ def test_anchors_of_other_pages_exist(page):
 
 def test_keys_named_in_docs_exist():
     """`train.lr=`, `parts.k` and the like in running text."""
-    known = set(flatten(load_config("quickstart")))
+    known = set(flatten(load_recipe("quickstart")))
     rooms = {key.split(".")[0] for key in known}
     for page in PAGES:
         for key in re.findall(

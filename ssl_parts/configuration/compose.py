@@ -98,6 +98,21 @@ def load_config(
     return config
 
 
+def compose_words(schema: type[T], words: Sequence[str]) -> T:
+    """A configuration without recipes or groups, from its keys alone; nothing is checked yet.
+
+    Raises:
+        ConfigError: an unknown key, with the nearest known one; a value of the wrong type.
+    """
+    config = OmegaConf.structured(schema)
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word!r} is not key=value; the keys are {', '.join(config)}")
+        set_key(config, key, text)
+    return _to_object(config)
+
+
 def check_recipe(command: str, recipe: str, configs: Path = CONFIGS) -> None:
     """Raise ConfigError unless `recipe` is one of `command`, saying whose it is or what is near."""
     if (configs / command / f"{recipe}.yaml").is_file():

@@ -14,7 +14,7 @@ from ssl_parts.report.pictures.looks import look_at
 from ssl_parts.report.pictures.mistakes import draw_mistakes
 
 if TYPE_CHECKING:
-    from ssl_parts.pretraining.stages import Run
+    from ssl_parts.pretraining.run import Run
 
 __all__ = ["report_pictures"]
 

@@ -17,7 +17,7 @@ from ssl_parts.errors import SslPartsError
 from ssl_parts.parts import PartStore
 
 if TYPE_CHECKING:
-    from ssl_parts.pretraining.stages import Run
+    from ssl_parts.pretraining.run import Run
 
 GALLERY, QUERIES = 1500, 500  # at most so many images are looked at
 
