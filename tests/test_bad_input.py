@@ -13,8 +13,6 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from tiny_run import overrides
 
-from ssl_parts.commands.command import parse_words
-from ssl_parts.commands.table import COMMANDS
 from ssl_parts.encoders import build_encoder
 from ssl_parts.errors import ConfigError, DataError, SslPartsError, WeightsError
 from ssl_parts.jobs import pretrain
@@ -155,14 +153,3 @@ def test_every_recipe_composes_and_checks(recipe):
     root = [] if recipe == "quickstart" else ["data.root=x"]
     config = load_recipe(recipe, [*root, "encoder.weights=null"])
     assert config.run.name == recipe
-
-
-def test_keys_and_options_stand_in_any_order():
-    for line in (
-        "--seeds 0 1 data=cub run.name=a",
-        "data=cub --seeds 0 1 run.name=a",
-        "data=cub run.name=a --seeds 0 1",
-    ):
-        given = parse_words(COMMANDS["compare"], line.split())
-        assert given.seeds == [0, 1]
-        assert given.words == ["data=cub", "run.name=a"]

@@ -8,6 +8,7 @@ whatever characters it has, and only numbers, lists and mappings are read as YAM
 Imports no torch.
 """
 
+import difflib
 import re
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -65,6 +66,7 @@ def compose_config(
             of the wrong type.
     """
     check_recipe(command, recipe, configs)
+    check_words(command, words, configs)
     store = ConfigStore.instance()
     store.store(name=f"{command}_schema", node=schema)
     if register is not None:
@@ -128,6 +130,18 @@ def check_recipe(command: str, recipe: str, configs: Path = CONFIGS) -> None:
     )
 
 
+def check_words(command: str, words: Sequence[str], configs: Path = CONFIGS) -> None:
+    """Raise ConfigError for a word that is not key=value, naming the recipe that it may mean."""
+    recipes = [path.stem for path in (configs / command).glob("*.yaml")]
+    for word in words:
+        if "=" not in word or word.startswith("="):
+            meant = difflib.get_close_matches(word, recipes, n=1)
+            near = (
+                f", did you mean --config-name {meant[0]}?" if meant else ", such as data.root=DIR"
+            )
+            raise ConfigError(f"{word!r} is not key=value{near}")
+
+
 RECIPE_FOLDERS = ("pretrain", "finetune", "discover", "evaluate")
 
 
@@ -137,16 +151,14 @@ def split_words(
     """Group choices in Hydra's form, and the other changes as (key, text), each in its order.
 
     Raises:
-        ConfigError: a word without "=", an option that a group does not have, a deletion.
+        ConfigError: an option that a group does not have, a deletion.
     """
     groups = _groups(configs)
     chosen: list[str] = []
     changes: list[tuple[str, str]] = []
     for word in words:
-        key, equals, text = word.partition("=")
+        key, _, text = word.partition("=")
         key = key.lstrip("+")
-        if not equals or not key:
-            raise ConfigError(f"{word!r} is not key=value, such as data.root=DIR")
         if key.startswith("~"):
             raise ConfigError(f"{word!r}: keys cannot be removed; give the value null instead")
         if key in groups:

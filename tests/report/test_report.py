@@ -286,7 +286,7 @@ def test_differences_from_the_nearest_recipe(tmp_path):
     changed = load_recipe("quickstart", ["train.epochs=77", "run.name=mine"])
     (folder / "config.yaml").write_text(to_yaml(changed))
     text = words(write_report(folder).read_text())
-    assert "configs/quickstart.yaml. One key differs" in text
+    assert "configs/pretrain/quickstart.yaml. One key differs" in text
     assert re.search(r"train\.epochs \d+ 77", text)
 
 
