@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from evaluation.part_scores import judge_parts
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.data import ImageBank, build_bank
 from ssl_parts.encoders import make_encoder
 from ssl_parts.encoders.encoder import Encoder, Features
 from ssl_parts.jobs.discover import DiscoverConfig, register
 from ssl_parts.parts import discover_parts
+from ssl_parts.recipes.load import load_discovery
 
 # Co-segmentation is made for the fine grid of a ViT and groups of 30 images; a CNN's maps are
 # coarser.
@@ -132,7 +132,7 @@ def main() -> None:
 
 
 def configured(words: list[str]) -> DiscoverConfig:
-    return load_config("discover", words)
+    return load_discovery("default", words)
 
 
 def scores(

@@ -26,8 +26,8 @@ from pathlib import Path
 
 import torch
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.jobs.pretrain import pretrain
+from ssl_parts.recipes.load import load_recipe
 
 RECIPE = [
     "data.images=48", "data.test_images=40", "data.size=48", "data.species=4", "encoder.width=0.125",
@@ -147,7 +147,7 @@ def live(folder: Path, say: int) -> None:
     os.dup2(log, 2)
     status = 1
     try:
-        pretrain(load_config("quickstart", [*RECIPE, f"run.dir={folder}"]))
+        pretrain(load_recipe("quickstart", [*RECIPE, f"run.dir={folder}"]))
         status = 0
     except BaseException:
         traceback.print_exc()

@@ -1,33 +1,12 @@
 """One encoder, one data set, one protocol of evaluation/PROTOCOLS.md: a table, and results.json
 beside it.
 
-python launch/evaluate.py protocol=linear data=cub data.root=DIR encoder=resnet50
-encoder.weights=FILE python launch/evaluate.py protocol=parts data=carparts data.root=DIR
-run.name="base + PARTICLE" encoder.weights=FILE python launch/evaluate.py protocol=discovery
-protocol.run=runs/quickstart python launch/evaluate.py --show-config protocol=knn
+    python launch/evaluate.py protocol=linear data=cub data.root=DIR encoder=resnet50 \
+
+`--help` says more. `ssl-parts evaluate` is the same command.
 """
 
-import argparse
-import sys
-
-import torch
-
-from evaluation.protocols import run_protocol
-from evaluation.results import format_table, save_results
-from ssl_parts.configuration.compose import command
-from ssl_parts.engine.run_folder import commit
-from ssl_parts.jobs.evaluate import EvaluateConfig, register
-
-
-def act(config: EvaluateConfig, _: argparse.Namespace) -> None:
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    rows = run_protocol(config.protocol, config.bench(), config.run.name, commit())
-    path = config.folder / "results.json"
-    save_results(path, rows, command=" ".join(sys.argv))
-    print(f"\n{format_table(rows)}\n\nResults: {path}")
-
+from ssl_parts.commands.main import run
 
 if __name__ == "__main__":
-    register()
-    command("evaluate", act, __doc__)
+    run("evaluate")

@@ -1,16 +1,11 @@
 """Supervised training with one of the fine-grained heads: linear, tdsa, coarse2fine, scrim, upm.
 
     accelerate launch launch/finetune.py head=tdsa
-    python launch/finetune.py head=scrim data=cub data.root=DIR encoder=mobilenetv2_100
-    encoder.weights=FILE python launch/finetune.py head=linear train.frozen=true
-    encoder.weights=runs/quickstart run.name=probe
 
-Writes runs/NAME/: results.json (accuracy on all test images, overlap of looks with boxes and
-parts), looks.png, head.safetensors. Killed or stopped, the same command goes on where it was.
+`--help` says more. `ssl-parts finetune` is the same command.
 """
 
-from evaluation.finetuning.config import finetune_command
-from evaluation.finetuning.train import finetune
+from ssl_parts.commands.main import run
 
 if __name__ == "__main__":
-    finetune_command(lambda config, _: finetune(config), __doc__)
+    run("finetune")

@@ -2,7 +2,6 @@
 training; nothing lost.
 """
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +13,11 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from tiny_run import overrides
 
-from ssl_parts.configuration.compose import load_config, parse_command_line
 from ssl_parts.encoders import build_encoder
 from ssl_parts.errors import ConfigError, DataError, SslPartsError, WeightsError
 from ssl_parts.jobs import pretrain
 from ssl_parts.pretraining.phase import Trainer
+from ssl_parts.recipes.load import load_recipe
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -43,7 +42,7 @@ def photographs(tmp_path):
 
 
 def start(tmp_path, *more):
-    config = load_config("quickstart", overrides(tmp_path / "runs", *more))
+    config = load_recipe("quickstart", overrides(tmp_path / "runs", *more))
     return pretrain.pretrain(config)
 
 
@@ -152,20 +151,5 @@ def test_the_command_prints_one_line_and_no_traceback(tmp_path):
 )
 def test_every_recipe_composes_and_checks(recipe):
     root = [] if recipe == "quickstart" else ["data.root=x"]
-    config = load_config(recipe, [*root, "encoder.weights=null"])
+    config = load_recipe(recipe, [*root, "encoder.weights=null"])
     assert config.run.name == recipe
-
-
-def test_keys_and_options_stand_in_any_order(monkeypatch):
-    parser = argparse.ArgumentParser()
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--seeds", type=int, nargs="+")
-    for line in (
-        "--seeds 0 1 data=cub run.name=a",
-        "data=cub --seeds 0 1 run.name=a",
-        "data=cub run.name=a --seeds 0 1",
-    ):
-        monkeypatch.setattr("sys.argv", ["compare.py", *line.split()])
-        given = parse_command_line(parser)
-        assert given.seeds == [0, 1]
-        assert given.overrides == ["data=cub", "run.name=a"]

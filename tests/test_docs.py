@@ -9,9 +9,10 @@ import pytest
 import yaml
 from doc_blocks import PAGES, REPO, SHELL_BLOCKS, commands
 
-from ssl_parts.configuration.compose import flatten, load_config
-
-TRAINING = ("pretrain", "compare")  # scripts whose words are keys of `Config`
+from ssl_parts.commands.command import load, parse_words
+from ssl_parts.commands.table import COMMANDS
+from ssl_parts.configuration.compose import flatten
+from ssl_parts.recipes.load import load_recipe
 
 
 def launches(text):
@@ -32,31 +33,12 @@ def shown(value):
 
 
 @pytest.mark.parametrize(("page", "script", "words"), LAUNCHES, ids=shown)
-def test_commands_name_what_exists(page, script, words, tmp_path):
-    source = REPO / script
-    assert source.is_file(), f"{page} tells to run {script}"
-    known = source.read_text() + (REPO / "ssl_parts" / "config.py").read_text() + finetune_source()
-    for word in words:
-        if word.startswith("--"):
-            assert f'"{word.partition("=")[0]}"' in known, f"{script} has no option {word}"
-    if source.stem in TRAINING:
-        check_training_words(words, tmp_path)
-
-
-def finetune_source():
-    path = REPO / "ssl_parts" / "training" / "finetune_config.py"
-    return path.read_text() if path.is_file() else ""
-
-
-def check_training_words(words, folder):
-    (folder / "FILE").touch()
-    recipe = words[words.index("--config-name") + 1] if "--config-name" in words else "quickstart"
-    overrides = [w for w in words if re.match(r"[a-z_]+(\.[a-z_0-9]+)*=", w)]
-    placeholder = r"=(DIR|FILE|CUB|AIRCRAFT|CARS|DETCON\.pth|PATH|SHARDS|runs/.*)$"
-    placed = [re.sub(placeholder, f"={folder / 'FILE'}", word) for word in overrides]
-    config = load_config(recipe, placed)
-    keys = flatten(config)
-    assert all(w.partition("=")[0] in keys or "." not in w.partition("=")[0] for w in placed)
+def test_commands_name_what_exists(page, script, words):
+    assert (REPO / script).is_file(), f"{page} tells to run {script}"
+    command = COMMANDS[(REPO / script).stem]
+    options = parse_words(command, [word for word in words if word != "..."])
+    if command.compose is not None:
+        load(command.compose)(options.config_name, options.words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -85,7 +67,7 @@ def test_anchors_of_other_pages_exist(page):
 
 def test_keys_named_in_docs_exist():
     """`train.lr=`, `parts.k` and the like in running text."""
-    known = set(flatten(load_config("quickstart")))
+    known = set(flatten(load_recipe("quickstart")))
     rooms = {key.split(".")[0] for key in known}
     for page in PAGES:
         for key in re.findall(

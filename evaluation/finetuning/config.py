@@ -2,38 +2,21 @@
 configs/finetune.
 """
 
-import argparse
-import difflib
-import logging
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 
 from evaluation.finetuning.augment import AugmentConfig
 from evaluation.heads import HEADS
-from ssl_parts.configuration.compose import (
-    CONFIGS,
-    Precision,
-    Resume,
-    RunConfig,
-    flatten,
-    parse_command_line,
-    to_yaml,
-)
+from ssl_parts.configuration.compose import compose_config
 from ssl_parts.data import DataConfig
 from ssl_parts.encoders import EncoderConfig
-from ssl_parts.errors import ConfigError, SslPartsError
-
-GROUPS = ("data", "encoder", "head")
+from ssl_parts.engine.run_section import Precision, Resume, RunSection
+from ssl_parts.errors import ConfigError
 
 
 class Order(Enum):
@@ -64,9 +47,7 @@ class FinetuneRun:
     overlap: int = 1000  # test images on which looks are compared with boxes and parts; 0 for none
 
     def check(self) -> None:
-        RunConfig(
-            name=self.name, threads=self.threads, timeout_minutes=self.timeout_minutes
-        ).check()
+        RunSection(name=self.name, threads=self.threads, seed=self.seed).check()
         if min(self.pictures, self.overlap) < 0:
             raise ConfigError(
                 f"run.pictures={self.pictures}, run.overlap={self.overlap} must be at least 0"
@@ -155,94 +136,27 @@ class FinetuneConfig:
         return Order.class_balanced if self.head.name == "scrim" else Order.shuffled
 
 
-_STORE = ConfigStore.instance()
-_STORE.store(name="finetune_schema", node=FinetuneConfig)
-for _name, _kind in HEADS.items():
-    _STORE.store(group="head", name=f"{_name}_schema", node=_kind.config_class)
+def register_heads(store: ConfigStore) -> None:
+    """Store the schema of each head as `head/NAME_schema`."""
+    for name, kind in HEADS.items():
+        store.store(group="head", name=f"{name}_schema", node=kind.config_class)
 
 
-def load_finetune(
-    recipe: str = "default", overrides: Sequence[str] = (), configs: Path = CONFIGS
-) -> FinetuneConfig:
-    """Compose `configs/finetune/RECIPE.yaml` with overrides.
+def compose_finetuning(recipe: str = "default", words: Sequence[str] = ()) -> FinetuneConfig:
+    """A recipe of configs/finetune with changes, not yet checked.
 
     Raises:
-        ConfigError: an unknown recipe, group or key (with the nearest known one), a value of the
-            wrong type or range.
+        ConfigError: as `compose_config`.
     """
-    recipes = sorted(p.stem for p in (configs / "finetune").glob("*.yaml"))
-    if recipe not in recipes:
-        raise ConfigError(
-            f"no recipe {recipe!r} in {configs / 'finetune'}; there are: {', '.join(recipes)}"
-        )
-    try:
-        with initialize_config_dir(str(configs), version_base="1.3"):
-            composed = compose(f"finetune/{recipe}", overrides=list(overrides))
-        config: FinetuneConfig = OmegaConf.to_object(composed)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, recipe, overrides, configs)) from error
+    return compose_config(FinetuneConfig, "finetune", recipe, words, register_heads)
+
+
+def load_finetune(recipe: str = "default", words: Sequence[str] = ()) -> FinetuneConfig:
+    """A recipe of configs/finetune with changes, checked.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    config = compose_finetuning(recipe, words)
     config.check()
     return config
-
-
-def _explain(error: Exception, recipe: str, overrides: Sequence[str], configs: Path) -> str:
-    """Which group or key does not exist and the nearest that does, or else Hydra's own first
-    lines.
-    """
-    chosen = []
-    for override in overrides:
-        group, _, value = override.partition("=")
-        if group in GROUPS:
-            options = sorted(p.stem for p in (configs / group).glob("*.yaml"))
-            if value not in options:
-                return f"{override}: no such file in configs/{group}{_near(value, options)}; it has: {', '.join(options)}"
-            chosen.append(override)
-    with initialize_config_dir(str(configs), version_base="1.3"):
-        known = list(flatten(OmegaConf.to_object(compose(f"finetune/{recipe}", overrides=chosen))))
-    for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
-        if key not in (*known, *GROUPS) and not key.startswith("encoder.timm_kwargs."):
-            return f"unknown key {key!r} in {override!r}{_near(key, known)}; --show-config prints all keys"
-    text = str(error.__cause__ or error).strip().splitlines()
-    return (
-        f"{' '.join(line.strip() for line in text[:2])} (in {' '.join(overrides) or 'the recipe'})"
-    )
-
-
-def _near(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f", did you mean {near[0]!r}?" if near else ""
-
-
-def finetune_command(
-    act: Callable[[FinetuneConfig, argparse.Namespace], object],
-    description: str,
-    add_options: Callable[[argparse.ArgumentParser], object] | None = None,
-) -> None:
-    """The main of a launch script for supervised training; one line for a user's mistake."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--config-name",
-        default="default",
-        help="recipe: a file of configs/finetune/ (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--show-config", action="store_true", help="print the whole configuration and stop"
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="as head=tdsa data=cub data.root=DIR"
-    )
-    if add_options is not None:
-        add_options(parser)
-    arguments = parse_command_line(parser)
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        config = load_finetune(arguments.config_name, arguments.overrides)
-        if arguments.show_config:
-            print(to_yaml(config))
-            return
-        act(config, arguments)
-    except SslPartsError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

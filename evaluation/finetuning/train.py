@@ -39,10 +39,10 @@ from ssl_parts.engine.optim import create_optimizer, set_lr
 from ssl_parts.engine.progress import Progress
 from ssl_parts.engine.run_folder import commit, record_run, run_folder
 from ssl_parts.engine.schedules import warmup_cosine
+from ssl_parts.engine.start import start_accelerator
 from ssl_parts.engine.stop import Stopped, StopSignal
 from ssl_parts.engine.teacher import make_teacher, update_teacher
 from ssl_parts.errors import ConfigError
-from ssl_parts.jobs.pretrain import start
 
 SCRATCH, PRETRAINED = 1.0, 0.1  # learning rate of the encoder as a share of the head's
 
@@ -57,7 +57,7 @@ def finetune(config: FinetuneConfig) -> dict:
         Stopped: SIGTERM or SIGUSR1; the process ends with the exit code stop.REQUEUE, the same
             command goes on.
     """
-    accelerator = start(config)
+    accelerator = start_accelerator(config.run)
     # stages of training
     accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     folder = run_folder(config)

@@ -4,7 +4,6 @@ in compare_table.
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evaluation.metrics import PairedTest, paired_test
 from evaluation.results import Measure, save_results
@@ -14,16 +13,12 @@ from ssl_parts.comparison.table import as_markdown
 from ssl_parts.errors import ConfigError
 from ssl_parts.files import write_atomic
 from ssl_parts.pretraining.arms import OURS, result_title
+from ssl_parts.recipes.schemas import Config
 from ssl_parts.report.figures import measures_picture
 from ssl_parts.report.published import published_for
 
-if TYPE_CHECKING:
-    from ssl_parts.configuration.compose import Config
 
-
-def compare(
-    config: "Config", seeds: list[int], arms: list[str] | None = None, jobs: int = 1
-) -> dict:
+def compare(config: Config, seeds: list[int], arms: list[str] | None = None, jobs: int = 1) -> dict:
     """Run (or continue) the recipe for each seed with its arms; table.md, table.png and
     results.json over seeds.
 

@@ -11,22 +11,20 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
+from ssl_parts.engine.start import available_cores
 from ssl_parts.engine.stop import REQUEUE, SIGNALS, Stopped
 from ssl_parts.errors import ConfigError, SslPartsError, TrainingError
-from ssl_parts.jobs.pretrain import available_cores, pretrain
-
-if TYPE_CHECKING:
-    from ssl_parts.configuration.compose import Config
+from ssl_parts.jobs.pretrain import pretrain
+from ssl_parts.recipes.schemas import Config
 
 
-def of_seed(config: "Config", seed: int) -> "Config":
+def of_seed(config: Config, seed: int) -> Config:
     run = replace(config.run, name=f"{config.run.name}/seed_{seed}", seed=seed)
     return replace(config, run=run)
 
 
-def run_seeds(config: "Config", seeds: list[int], jobs: int = 1) -> dict[int, dict]:
+def run_seeds(config: Config, seeds: list[int], jobs: int = 1) -> dict[int, dict]:
     """Run (or continue) the recipe for each seed; seed → what its results.json holds.
 
     Args:
@@ -59,7 +57,7 @@ def log_of(folder: Path, seed: int) -> Path:
     return folder / f"seed_{seed}.log"
 
 
-def run_processes(configs: dict[Path, "Config"], jobs: int) -> None:
+def run_processes(configs: dict[Path, Config], jobs: int) -> None:
     """One process for each log file and configuration, `jobs` of them at a time, until all have
     ended well.
     """
@@ -127,7 +125,7 @@ def why_ended(process: BaseProcess) -> Stopped | TrainingError:
     )
 
 
-def run_logged(config: "Config", log: Path) -> None:
+def run_logged(config: Config, log: Path) -> None:
     """The main of a process: `pretrain` with everything it says in a file."""
     with open(log, "a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
         os.dup2(file.fileno(), 1)  # what libraries in C++ say, and the traceback of a fault

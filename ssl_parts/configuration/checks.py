@@ -77,10 +77,10 @@ class Bounds:
         if low is not None and high is not None:
             opening = "(" if self.at_least is None else "["
             closing = ")" if self.at_most is None else "]"
-            return f"lie in {opening}{low:g}, {high:g}{closing}"
+            return f"lie in {opening}{_plain(low)}, {_plain(high)}{closing}"
         if low is not None:
-            return f"be at least {low:g}" if self.above is None else f"be above {low:g}"
-        return f"be at most {high:g}" if self.below is None else f"be below {high:g}"
+            return f"be at least {_plain(low)}" if self.above is None else f"be above {_plain(low)}"
+        return f"be at most {_plain(high)}" if self.below is None else f"be below {_plain(high)}"
 
 
 def bounded(default: Any, **limits: Any) -> Any:
@@ -115,6 +115,11 @@ def check_bounds(section: str, config: Any) -> None:
             key = f"{section}.{one.name}" if section else one.name
             shown = repr(value) if isinstance(value, str) else value
             raise ConfigError(f"{key}={shown} {problem}{f'; {bounds.why}' if bounds.why else ''}")
+
+
+def _plain(number: float) -> str:
+    """A number without trailing zeros; whole ones in full."""
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"
 
 
 def _first(*values: float | None) -> float | None:

@@ -8,6 +8,7 @@ whatever characters it has, and only numbers, lists and mappings are read as YAM
 Imports no torch.
 """
 
+import difflib
 import re
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -65,6 +66,7 @@ def compose_config(
             of the wrong type.
     """
     check_recipe(command, recipe, configs)
+    check_words(command, words, configs)
     store = ConfigStore.instance()
     store.store(name=f"{command}_schema", node=schema)
     if register is not None:
@@ -98,6 +100,21 @@ def load_config(
     return config
 
 
+def compose_words(schema: type[T], words: Sequence[str]) -> T:
+    """A configuration without recipes or groups, from its keys alone; nothing is checked yet.
+
+    Raises:
+        ConfigError: an unknown key, with the nearest known one; a value of the wrong type.
+    """
+    config = OmegaConf.structured(schema)
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word!r} is not key=value; the keys are {', '.join(config)}")
+        set_key(config, key, text)
+    return _to_object(config)
+
+
 def check_recipe(command: str, recipe: str, configs: Path = CONFIGS) -> None:
     """Raise ConfigError unless `recipe` is one of `command`, saying whose it is or what is near."""
     if (configs / command / f"{recipe}.yaml").is_file():
@@ -113,6 +130,18 @@ def check_recipe(command: str, recipe: str, configs: Path = CONFIGS) -> None:
     )
 
 
+def check_words(command: str, words: Sequence[str], configs: Path = CONFIGS) -> None:
+    """Raise ConfigError for a word that is not key=value, naming the recipe that it may mean."""
+    recipes = [path.stem for path in (configs / command).glob("*.yaml")]
+    for word in words:
+        if "=" not in word or word.startswith("="):
+            meant = difflib.get_close_matches(word, recipes, n=1)
+            near = (
+                f", did you mean --config-name {meant[0]}?" if meant else ", such as data.root=DIR"
+            )
+            raise ConfigError(f"{word!r} is not key=value{near}")
+
+
 RECIPE_FOLDERS = ("pretrain", "finetune", "discover", "evaluate")
 
 
@@ -122,16 +151,14 @@ def split_words(
     """Group choices in Hydra's form, and the other changes as (key, text), each in its order.
 
     Raises:
-        ConfigError: a word without "=", an option that a group does not have, a deletion.
+        ConfigError: an option that a group does not have, a deletion.
     """
     groups = _groups(configs)
     chosen: list[str] = []
     changes: list[tuple[str, str]] = []
     for word in words:
-        key, equals, text = word.partition("=")
+        key, _, text = word.partition("=")
         key = key.lstrip("+")
-        if not equals or not key:
-            raise ConfigError(f"{word!r} is not key=value, such as data.root=DIR")
         if key.startswith("~"):
             raise ConfigError(f"{word!r}: keys cannot be removed; give the value null instead")
         if key in groups:

@@ -1,9 +1,6 @@
 """Data sets, images at one square size, and the order in which a step reads them."""
 
 from .bank import ImageBank as ImageBank
-from .catalogue import build_bank as build_bank
-from .catalogue import build_dataset as build_dataset
-from .catalogue import open_dataset as open_dataset
 from .class_balanced import ClassBalanced as ClassBalanced
 from .config import SETS as SETS
 from .config import Cache as Cache
@@ -25,6 +22,9 @@ from .order import rank_slice as rank_slice
 from .order import steps_per_epoch as steps_per_epoch
 from .records import PartsDataset as PartsDataset
 from .records import Sample as Sample
+from .sets.catalogue import build_bank as build_bank
+from .sets.catalogue import build_dataset as build_dataset
+from .sets.catalogue import open_dataset as open_dataset
 
 __all__ = [
     "Bank",

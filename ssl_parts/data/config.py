@@ -26,41 +26,26 @@ OF_SOME_SETS = (
 )
 
 
-@dataclass(frozen=True)
-class DatasetRow:
-    """Where the class of a set is ("module:Class"), and the options that it takes."""
-
-    home: str
-    options: tuple[str, ...]
-
-
-SETS = {
-    "synthetic_birds": DatasetRow(
-        "ssl_parts.data.sets.synthetic_birds:SyntheticBirds", ("images", "size", "seed", "species")
-    ),
-    "folder": DatasetRow("ssl_parts.data.sets.folder:Folder", ("labelled", "test_share", "seed")),
-    "part_folder": DatasetRow(
-        "ssl_parts.data.sets.part_folder:PartFolder", ("allow_partial", "seed")
-    ),
-    "coco_parts": DatasetRow("ssl_parts.data.sets.coco_parts:CocoParts", ("allow_partial", "seed")),
-    "shards": DatasetRow("ssl_parts.data.sets.shards:Shards", ("seed",)),
-    "cub": DatasetRow("ssl_parts.data.sets.cub:CUB", ("allow_partial", "seed")),
-    "nabirds": DatasetRow("ssl_parts.data.sets.nabirds:NABirds", ("allow_partial", "seed")),
-    "pascub": DatasetRow("ssl_parts.data.sets.pascub:PasCUB", ("crop", "allow_partial", "seed")),
-    "aircraft": DatasetRow("ssl_parts.data.sets.aircraft:Aircraft", ("level", "allow_partial")),
-    "oid_aircraft": DatasetRow(
-        "ssl_parts.data.sets.oid_aircraft:OIDAircraft", ("allow_partial", "seed")
-    ),
-    "cars": DatasetRow("ssl_parts.data.sets.cars:Cars", ("allow_partial", "seed")),
-    "carparts": DatasetRow("ssl_parts.data.sets.part_folder:CarParts", ("allow_partial", "seed")),
-    "dogs": DatasetRow("ssl_parts.data.sets.dogs:Dogs", ("allow_partial", "seed")),
-    "pets": DatasetRow("ssl_parts.data.sets.pets:Pets", ("allow_partial", "seed")),
-    "flowers102": DatasetRow("ssl_parts.data.sets.flowers102:Flowers102", ("allow_partial",)),
-    "inat": DatasetRow("ssl_parts.data.sets.inat:INat", ("version", "allow_partial", "seed")),
-    "part_imagenet": DatasetRow(
-        "ssl_parts.data.sets.part_imagenet:PartImageNet", ("allow_partial", "seed")
-    ),
-    "celeba_mask": DatasetRow("ssl_parts.data.sets.celeba_mask:CelebAMask", ("allow_partial",)),
+# options that the class of each set takes; data/sets/catalogue.py says where the classes are
+SETS: dict[str, tuple[str, ...]] = {
+    "synthetic_birds": ("images", "size", "seed", "species"),
+    "folder": ("labelled", "test_share", "seed"),
+    "part_folder": ("allow_partial", "seed"),
+    "coco_parts": ("allow_partial", "seed"),
+    "shards": ("seed",),
+    "cub": ("allow_partial", "seed"),
+    "nabirds": ("allow_partial", "seed"),
+    "pascub": ("crop", "allow_partial", "seed"),
+    "aircraft": ("level", "allow_partial"),
+    "oid_aircraft": ("allow_partial", "seed"),
+    "cars": ("allow_partial", "seed"),
+    "carparts": ("allow_partial", "seed"),
+    "dogs": ("allow_partial", "seed"),
+    "pets": ("allow_partial", "seed"),
+    "flowers102": ("allow_partial",),
+    "inat": ("version", "allow_partial", "seed"),
+    "part_imagenet": ("allow_partial", "seed"),
+    "celeba_mask": ("allow_partial",),
 }
 
 
@@ -163,7 +148,7 @@ class DataConfig:
         Raises:
             ConfigError: an option that is set and that this set does not have.
         """
-        known = SETS[self.name].options
+        known = SETS[self.name]
         drawn = self.name == "synthetic_birds"
         given = {key: getattr(self, key) for key in OF_SOME_SETS if getattr(self, key) is not None}
         for key in given:

@@ -8,19 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import torch
 
 from ssl_parts.data import Bank, build_bank, place_bank
 from ssl_parts.encoders import make_encoder
 from ssl_parts.engine.monitor import MetricsLog
-from ssl_parts.jobs.pretrain import start
+from ssl_parts.engine.start import start_accelerator
 from ssl_parts.parts.store import PartStore, StoreInfo
+from ssl_parts.pretraining.config import PretrainConfig
 from ssl_parts.pretraining.phase import Phase, Trainer, steps_of
-
-if TYPE_CHECKING:
-    from ssl_parts.configuration.compose import Config
 
 
 @dataclass(frozen=True)
@@ -49,14 +46,14 @@ class Throughput:
         return "\n".join([*rates, f"  bottleneck {self.bottleneck}"])
 
 
-def measure_throughput(config: "Config", steps: int = 5) -> Throughput:
+def measure_throughput(config: PretrainConfig, steps: int = 5) -> Throughput:
     """Time `steps` steps of each stage with the configured data, encoder, objective and batch; ids
     are drawn.
 
     Raises:
         ConfigError, DataError, WeightsError: what a run would raise before training.
     """
-    accelerator = start(config)
+    accelerator = start_accelerator(config.run)
     bank = build_bank(config.data)
     source = place_bank(bank, accelerator.device, config.data.on_device)
     steps_of(1, len(bank), config.train)
@@ -100,7 +97,7 @@ def measure_stages(trainer: Trainer, stream: object, steps: int) -> Throughput:
     return Throughput(loading, seen, step, rate(lambda: train(stream)))
 
 
-def drawn(config: "Config", bank: Bank) -> PartStore:
+def drawn(config: PretrainConfig, bank: Bank) -> PartStore:
     """Blocks of random ids for every image, as many as discovery would give."""
     parts = config.parts
     store = PartStore(

@@ -6,15 +6,14 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from omegaconf import OmegaConf
 
+from ssl_parts.configuration.compose import flatten, to_yaml
+from ssl_parts.engine.run_section import Resume, TrainingRunSection
 from ssl_parts.errors import ConfigError
 from ssl_parts.files import write_atomic
-
-if TYPE_CHECKING:
-    from ssl_parts.configuration.compose import Config
 
 SPEED_ONLY = {
     "run.resume", "run.threads", "run.pictures", "run.trackers", "run.timeout_minutes", "train.keep_checkpoints",
@@ -33,16 +32,22 @@ PACKAGES = (
 )
 
 
-def run_folder(config: "Config") -> Path:
+class RunConfiguration(Protocol):
+    """A configuration with a run section, as all that train have."""
+
+    @property
+    def run(self) -> TrainingRunSection:
+        """The run section."""
+
+
+def run_folder(config: RunConfiguration) -> Path:
     """Where the run is or will be; nothing is written.
 
     Raises:
         ConfigError: the folder belongs to a run with another configuration (the difference is
             printed), or exists although run.resume=never.
     """
-    from ssl_parts.configuration.compose import Resume, flatten
-
-    folder = Path(config.run.dir) / config.run.name
+    folder = config.run.folder
     saved = folder / "config.yaml"
     if saved.exists():
         if config.run.resume is Resume.never:
@@ -60,15 +65,13 @@ def run_folder(config: "Config") -> Path:
     return folder
 
 
-def record_run(folder: Path, config: "Config") -> None:
+def record_run(folder: Path, config: RunConfiguration) -> None:
     """Write config.yaml and environment.json of a new run; called after everything that can be
     wrong was checked.
 
     Raises:
         ConfigError: the folder cannot be written.
     """
-    from ssl_parts.configuration.compose import to_yaml
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "config.yaml").exists():

@@ -97,3 +97,18 @@ def has_fast_bf16() -> bool:
     """Whether this CPU multiplies bf16 in hardware (AMX or AVX-512 BF16)."""
     tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, test, lambda: False)() for test in tests)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of `run.device`: auto is the first GPU of this process, or the CPU.
+
+    Raises:
+        ConfigError: a GPU where torch sees none, or one that is not there.
+    """
+    gpus = torch.cuda.device_count()
+    if name == "auto":
+        return torch.device("cuda" if gpus else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise ConfigError(f"run.device={name} but torch sees {gpus} GPUs; use run.device=cpu")
+    return device

@@ -1,7 +1,5 @@
 """Encoders out: folders and files that other projects open without this one."""
 
-from ssl_parts.export.export import FORMATS, export_encoder
-from ssl_parts.export.hub import push_export
-from ssl_parts.jobs.export import ExportConfig, parse, run_export
+import lazy_loader as lazy
 
-__all__ = ["FORMATS", "ExportConfig", "export_encoder", "parse", "push_export", "run_export"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -4,27 +4,24 @@ out.
 
 import json
 import logging
-import os
-import re
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from hydra.core.config_store import ConfigStore
 
 from evaluation.part_scores import judge_parts
 from ssl_parts.configuration.compose import flatten
-from ssl_parts.data import DataConfig, ImageBank, build_bank
-from ssl_parts.encoders import Encoder, EncoderConfig, make_encoder
+from ssl_parts.data import ImageBank, build_bank
+from ssl_parts.encoders import Encoder, make_encoder
 from ssl_parts.engine.progress import Progress
 from ssl_parts.engine.run_folder import environment
-from ssl_parts.errors import ConfigError
+from ssl_parts.engine.start import choose_device, set_threads
 from ssl_parts.files import write_atomic
-from ssl_parts.parts import PartsConfig, PartStore, discover_parts, part_stats, store_nmi
+from ssl_parts.parts import PartStore, discover_parts, part_stats, store_nmi
 from ssl_parts.parts.discover import shard
 from ssl_parts.parts.sheet import draw_parts
+from ssl_parts.recipes.schemas import DiscoverConfig, DiscoverRun
 
 TILE = 160  # pixels of a photograph on the contact sheet
 
@@ -34,16 +31,16 @@ def discover(config: DiscoverConfig) -> dict:
     the main process.
 
     Raises:
-        ConfigError, DataError, WeightsError, PartDiscoveryError: see the rooms.
+        ConfigError, DataError, WeightsError, PartDiscoveryError: as `build_bank`, `make_encoder`,
+            `PartStore.open` and `discover_parts`.
     """
     state = PartialState(cpu=config.run.device == "cpu" or not torch.cuda.is_available())
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // processes))
+    set_threads(config.run.threads)
     fitted, previous = (
         None if path is None else PartStore.open(Path(path)) for path in _given(config.run)
     )
     bank = build_bank(config.data, start=state.process_index * 1009)
-    device = state.device if config.run.device == "auto" else torch.device(config.run.device)
+    device = state.device if config.run.device == "auto" else choose_device(config.run.device)
     encoder = _encoder(config, state).to(device) if config.parts.needs_encoder else None
     mine = shard(len(bank), state.process_index, state.num_processes, max(1, config.parts.group))
     with Progress("discovery", 0, len(mine), "image", state.is_main_process) as progress:
@@ -89,7 +86,9 @@ def finish(
         "config": flatten(config),
     }
     about |= {"environment": environment(), "command": " ".join(sys.argv)}
-    write_atomic(config.run.folder / "results.json", json.dumps(results | about, indent=1, default=str))
+    write_atomic(
+        config.run.folder / "results.json", json.dumps(results | about, indent=1, default=str)
+    )
     return results | about
 
 
@@ -104,3 +103,18 @@ def _encoder(config: DiscoverConfig, state: PartialState) -> Encoder:
         )
     torch.manual_seed(config.run.seed)
     return make_encoder(config.encoder)
+
+
+def print_discovery(config: DiscoverConfig) -> None:
+    """`discover`, then what was found and where it is, on the main process."""
+    results = discover(config)
+    if not results:
+        return
+    for group in ("statistics", "scores"):
+        for name, value in results[group].items():
+            print(f"{name:>20}  {value:.4g}")
+    folder = config.run.folder
+    print(f"Parts: {folder / 'parts'}")
+    if config.run.pictures:
+        print(f"Pictures: {folder / 'parts.png'}")
+    print(f"Results: {folder / 'results.json'}")

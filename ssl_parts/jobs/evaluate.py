@@ -12,7 +12,7 @@ from ssl_parts.data import build_bank
 from ssl_parts.encoders import make_encoder
 from ssl_parts.engine.run_folder import commit
 from ssl_parts.engine.start import choose_device, set_threads
-from ssl_parts.jobs.schemas import EvaluateConfig
+from ssl_parts.recipes.schemas import EvaluateConfig
 
 
 def evaluate(config: EvaluateConfig) -> Path:

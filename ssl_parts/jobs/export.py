@@ -1,18 +1,13 @@
 """What launch/export.py does: key=value in, folders and results.json out."""
 
-import difflib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from ssl_parts.encoders import Encoder, build_encoder, locate
-from ssl_parts.errors import ConfigError
-from ssl_parts.export.export import FORMATS, export_encoder
+from ssl_parts.export.export import export_encoder
 from ssl_parts.export.hub import push_export
+from ssl_parts.files import write_atomic
+from ssl_parts.recipes.schemas import ExportConfig
 
 
 def run_export(config: ExportConfig) -> Path:

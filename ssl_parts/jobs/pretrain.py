@@ -1,45 +1,31 @@
 """The main job: from a configuration to a finished run folder."""
 
-import errno
 import json
-import os
 import time
-from collections.abc import Mapping
-from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
-from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate import Accelerator
 
 from evaluation.results import format_table, save_results
 from evaluation.suite import COLUMNS, Banks, evaluate_encoder
 from ssl_parts.data import build_bank
-from ssl_parts.engine.allocator import keep_freed_memory
+from ssl_parts.engine.disk import disk_errors
 from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.run_folder import commit, record_run, run_folder
+from ssl_parts.engine.start import start_accelerator
 from ssl_parts.engine.stop import Stopped, StopSignal
-from ssl_parts.errors import ConfigError, TrainingError
 from ssl_parts.export import export_encoder
 from ssl_parts.files import write_atomic
 from ssl_parts.pretraining.arms import BASE
 from ssl_parts.pretraining.harm import measure_drift, warnings_of
-from ssl_parts.pretraining.stages import Run, check_run, train_rounds
+from ssl_parts.pretraining.preflight import check_run
+from ssl_parts.pretraining.run import Run
+from ssl_parts.pretraining.stages import train_rounds
+from ssl_parts.recipes.schemas import Config
 from ssl_parts.report import write_report
 from ssl_parts.report.pictures import report_pictures
 
-if TYPE_CHECKING:
-    from ssl_parts.configuration.compose import Config
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
-SHARDING = {  # what `accelerate launch` sets for its processes
-    "ACCELERATE_USE_FSDP": "FSDP",
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
-}
-
-
-def pretrain(config: "Config") -> dict:
+def pretrain(config: Config) -> dict:
     """Run (or continue) a recipe; returns what results.json holds.
 
     Raises:
@@ -49,8 +35,8 @@ def pretrain(config: "Config") -> dict:
             stays.
         Stopped: SIGTERM or SIGUSR1; the process ends with the exit code stop.REQUEUE.
     """
-    accelerator = start(config)
-    with StopSignal(accelerator) as stop:
+    accelerator = start_accelerator(config.run)
+    with StopSignal(accelerator) as stop, disk_errors(config.run.folder):
         try:
             results = run_all(config, accelerator, stop)
         except Stopped:
@@ -59,19 +45,11 @@ def pretrain(config: "Config") -> dict:
             )
             accelerator.end_training()
             raise
-        except OSError as error:
-            if error.errno not in DISK_ERRORS:
-                raise
-            folder = Path(config.run.dir) / config.run.name
-            raise TrainingError(
-                f"{error.filename or folder} cannot be written: {error.strerror}. What was finished is untouched; "
-                "free some disk or mend the permissions and start the same command again"
-            ) from error
     accelerator.end_training()
     return results
 
 
-def run_all(config: "Config", accelerator: Accelerator, stop: StopSignal) -> dict:
+def run_all(config: Config, accelerator: Accelerator, stop: StopSignal) -> dict:
     """The stages in order; each looks at the disk for what is done."""
     began = time.monotonic()
     folder = run_folder(config)
@@ -89,58 +67,6 @@ def run_all(config: "Config", accelerator: Accelerator, stop: StopSignal) -> dic
     train_rounds(run)
     main = accelerator.is_main_process
     return stop.interruptible(lambda: finish(run, time.monotonic() - began) if main else {})
-
-
-def check_whole_networks(environment: Mapping[str, str] = os.environ) -> None:
-    """ConfigError where `accelerate launch` shards networks: the teacher, checkpoints and exports
-    need whole ones.
-    """
-    for key, name in SHARDING.items():
-        if environment.get(key, "").lower() in ("1", "true"):
-            raise ConfigError(
-                f"accelerate is configured for {name} ({key}={environment[key]}), which shards networks; here each "
-                "process needs a whole one. Launch with distributed_type: MULTI_GPU (launch/accelerate/one_node.yaml), "
-                "and with train.grad_checkpointing=true where memory is short"
-            )
-
-
-def start(config: "Config") -> Accelerator:
-    """Threads, memory, precision, processes. `accelerate launch` sets OMP_NUM_THREADS=1, which
-    leaves cores idle.
-    """
-    from ssl_parts.configuration.compose import Precision
-
-    check_whole_networks()
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    threads = config.run.threads or max(1, available_cores() // local)
-    torch.set_num_threads(threads)
-    cpu = not torch.cuda.is_available()
-    if cpu:
-        keep_freed_memory()
-    precision = config.run.precision
-    if precision is Precision.auto:
-        precision = Precision.bf16 if not cpu or has_fast_bf16() else Precision.fp32
-    folder = Path(config.run.dir) / config.run.name
-    trackers = list(config.run.trackers)
-    return Accelerator(
-        cpu=cpu,
-        mixed_precision="bf16" if precision is Precision.bf16 else "no",
-        log_with=trackers or None,
-        project_dir=folder if trackers else None,
-        kwargs_handlers=[
-            InitProcessGroupKwargs(timeout=timedelta(minutes=config.run.timeout_minutes))
-        ],
-    )
-
-
-def has_fast_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware (AMX or AVX-512 BF16)."""
-    looks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, look, lambda: False)() for look in looks)
-
-
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def finish(run: Run, seconds: float) -> dict:

@@ -3,19 +3,16 @@
 Shapes: N images, H x W pixels.
 """
 
-import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ssl_parts.data.decode import decode_image
-from ssl_parts.data.geometry import Fit, fit_image
+from ssl_parts.data.geometry import fit_image
 from ssl_parts.data.sets.folder import SUFFIXES, list_images
 from ssl_parts.encoders import Encoder, build_encoder, open_encoder
 from ssl_parts.encoders.pictures import (
@@ -31,6 +28,7 @@ from ssl_parts.parts import PartsConfig, discover_parts
 from ssl_parts.parts.config import ForegroundConfig
 from ssl_parts.parts.model import PartModel, load_part_model
 from ssl_parts.parts.palette import contact_sheet, overlay
+from ssl_parts.recipes.schemas import ShowConfig
 
 COLUMNS = ("image", "parts", "principal components", "attention")
 ENOUGH = 16  # images from which a foreground can be learned; fewer are cut one by one

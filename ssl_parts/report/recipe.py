@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from ssl_parts.configuration.compose import CONFIGS, flatten
 from ssl_parts.errors import ConfigError
+from ssl_parts.recipes.load import compose_recipe
 
 NOT_TOLD = ("run.name", "run.dir")  # differ in every run and change nothing
 
@@ -18,11 +19,7 @@ def differences_from_recipe(config: Mapping[str, Any]) -> tuple[str, list[tuple[
         ConfigError: configs/ holds no recipe that can be composed, as in an installation without
             the repository.
     """
-    from ssl_parts.configuration.compose import (
-        CONFIGS,  # late: this imports every room, reading files needs none
-    )
-
-    recipes = sorted(path.stem for path in Path(CONFIGS).glob("*.yaml"))
+    recipes = sorted(path.stem for path in (CONFIGS / "pretrain").glob("*.yaml"))
     compared = {
         recipe: found for recipe in recipes if (found := _differences(recipe, config)) is not None
     }
@@ -36,8 +33,6 @@ def _differences(recipe: str, config: Mapping[str, Any]) -> list[tuple[str, str,
     """Keys with another value than the recipe's; None for a recipe that does not compose on its
     own.
     """
-    from ssl_parts.configuration.compose import flatten
-
     theirs, ours = _values(recipe), flatten(dict(config))
     if theirs is None:
         return None
@@ -47,10 +42,8 @@ def _differences(recipe: str, config: Mapping[str, Any]) -> list[tuple[str, str,
 
 @cache
 def _values(recipe: str) -> dict[str, Any] | None:
-    from ssl_parts.configuration.compose import flatten, load_config
-
     try:
-        return flatten(load_config(recipe))
+        return flatten(compose_recipe(recipe, []))
     except ConfigError:
         return None
 

@@ -249,7 +249,9 @@ def setup_section(run: RunFiles) -> Section:
     if run.config:
         try:
             recipe, differing = differences_from_recipe(run.config)
-            texts.append(f"Closest recipe: configs/{recipe}.yaml. {_how_many(len(differing))}")
+            texts.append(
+                f"Closest recipe: configs/pretrain/{recipe}.yaml. {_how_many(len(differing))}"
+            )
             if differing:
                 heads = ["key", "recipe", "this run"]
                 tables.append(plain_table(heads, [list(row) for row in differing], text=(0, 1, 2)))

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ssl_parts.comparison import seeds
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine.stop import REQUEUE, Stopped
 from ssl_parts.errors import ConfigError, TrainingError
+from ssl_parts.recipes.load import load_recipe
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def config(tmp_path, monkeypatch):
     fork = multiprocessing.get_context("fork")
     monkeypatch.setattr(seeds.multiprocessing, "get_context", lambda kind: fork)
     monkeypatch.setattr(seeds, "available_cores", lambda: 5)
-    return load_config("quickstart", [f"run.dir={tmp_path}", "run.name=many"])
+    return load_recipe("quickstart", [f"run.dir={tmp_path}", "run.name=many"])
 
 
 def work(config):

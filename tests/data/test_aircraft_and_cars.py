@@ -8,8 +8,8 @@ from scipy.io import savemat
 from torchvision.datasets import FGVCAircraft, StanfordCars
 
 from ssl_parts.data.bank import ImageBank
-from ssl_parts.data.catalogue import build_dataset
 from ssl_parts.data.decode import decode_image
+from ssl_parts.data.sets.catalogue import build_dataset
 from ssl_parts.errors import ConfigError, DataError
 
 VARIANTS = {"707-320": "Boeing 707", "A330-200": "A330", "F-16A/B": "F-16"}

@@ -1,3 +1,4 @@
+import inspect
 import warnings
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from ssl_parts.data import SETS, DataConfig, PartsDataset, build_bank, build_dataset, open_dataset
-from ssl_parts.data.catalogue import options_of
+from ssl_parts.data.sets.catalogue import HOMES, find_class
 from ssl_parts.errors import ConfigError, DataError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -28,8 +29,10 @@ def test_unknown_names_have_a_way_out(tmp_path):
 
 
 def test_every_row_opens_a_class_and_every_set_has_a_config_file():
-    for name in SETS:
-        assert isinstance(options_of(name), list)
+    assert set(SETS) == set(HOMES)
+    for name, options in SETS.items():
+        taken = set(inspect.signature(find_class(name)).parameters) - {"root", "split"}
+        assert taken == set(options), name
     files = {
         path.stem: yaml.safe_load(path.read_text())
         for path in (REPO / "configs/data").glob("*.yaml")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_parts.data.catalogue import build_dataset
+from ssl_parts.data.sets.catalogue import build_dataset
 from ssl_parts.errors import ConfigError, DataError
 
 

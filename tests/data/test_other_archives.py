@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import Flowers102, INaturalist, OxfordIIITPet
 
-from ssl_parts.data.catalogue import build_dataset
+from ssl_parts.data.sets.catalogue import build_dataset
 from ssl_parts.errors import ConfigError, DataError
 
 

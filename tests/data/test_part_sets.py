@@ -7,7 +7,7 @@ from matplotlib.path import Path as MplPath
 from PIL import Image
 
 from ssl_parts.data.bank import ImageBank
-from ssl_parts.data.catalogue import build_dataset
+from ssl_parts.data.sets.catalogue import build_dataset
 from ssl_parts.data.sets.coco_parts import rasterise
 from ssl_parts.errors import ConfigError, DataError
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_parts.data import shards as module
 from ssl_parts.data.bank import ImageBank
-from ssl_parts.data.catalogue import build_dataset
 from ssl_parts.data.decode import decode_image
+from ssl_parts.data.sets import shards as module
+from ssl_parts.data.sets.catalogue import build_dataset
 from ssl_parts.errors import ConfigError, DataError
 
 

@@ -11,9 +11,9 @@ import pytest
 from accelerate.state import AcceleratorState
 from tiny_run import overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.doctor import machine
 from ssl_parts.doctor.speed import Throughput, measure_throughput
+from ssl_parts.recipes.load import load_recipe
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,7 @@ def test_the_bottleneck_is_loading_only_where_it_is_slower_than_the_rest_togethe
 
 def test_every_stage_is_timed_and_training_is_not_faster_than_its_parts(tmp_path):
     AcceleratorState._reset_state(True)
-    found = measure_throughput(load_config("quickstart", overrides(tmp_path)), steps=2)
+    found = measure_throughput(load_recipe("quickstart", overrides(tmp_path)), steps=2)
     assert found.loading > found.step and found.views > found.step
     assert 0 < found.together < found.views
     assert not list(tmp_path.iterdir())
@@ -54,7 +54,7 @@ def test_the_command_looks_at_the_machine_without_data(tmp_path, capsys):
     spec.loader.exec_module(doctor := module_from_spec(spec))
     with pytest.raises(SystemExit) as ended:
         doctor.act(
-            load_config("quickstart", ["data.images=1"]),
+            load_recipe("quickstart", ["data.images=1"]),
             SimpleNamespace(machine=True, out=tmp_path / "out"),
         )
     assert ended.value.code == 0

@@ -6,9 +6,9 @@ import os
 import signal
 import sys
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.pretraining.phase import Trainer
+from ssl_parts.recipes.load import load_recipe
 
 update = Trainer.update
 
@@ -20,4 +20,4 @@ def signalled(self: Trainer, step: int) -> None:
 
 
 Trainer.update = signalled
-pretrain(load_config("quickstart", sys.argv[2:]))
+pretrain(load_recipe("quickstart", sys.argv[2:]))

@@ -8,7 +8,6 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 from tiny_run import overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.encoders import build_encoder
 from ssl_parts.engine.adapt import adapt, add_adapters, freeze, merge_adapters
 from ssl_parts.engine.optim import build_optimizer, set_train_mode
@@ -16,6 +15,7 @@ from ssl_parts.errors import ConfigError
 from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.objectives import ObjectiveConfig, PartNetwork
 from ssl_parts.pretraining.train_config import TrainConfig
+from ssl_parts.recipes.load import load_recipe
 
 
 def resnet():
@@ -116,7 +116,7 @@ def test_a_run_with_adapters_and_frozen_stages_ends_plain_and_resumes_exactly(tm
                     agreed = "ssl_parts.engine.stop.StopSignal.agreed"
                     patched.setattr(agreed, lambda self, step, stop=stop: step == stop)
                 try:
-                    pretrain(load_config("quickstart", overrides(tmp_path / name, *more)))
+                    pretrain(load_recipe("quickstart", overrides(tmp_path / name, *more)))
                 except SystemExit:
                     assert stop is not None
         results[name] = (tmp_path / name / "tiny/round_000/encoder.safetensors").read_bytes()

@@ -13,12 +13,12 @@ import torch
 from accelerate.state import AcceleratorState
 from tiny_run import overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine.checkpoint import load_checkpoint, save_checkpoint
 from ssl_parts.errors import ConfigError, TrainingError
 from ssl_parts.files import write_atomic
 from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.pretraining.train_config import TrainConfig
+from ssl_parts.recipes.load import load_recipe
 
 
 def save(folder, step, keep=3, **more):
@@ -143,7 +143,7 @@ def test_a_disk_that_fills_up_during_a_run_is_one_clear_error(tmp_path, monkeypa
     ends the run.
     """
     AcceleratorState._reset_state(True)
-    config = load_config(
+    config = load_recipe(
         "quickstart", overrides(tmp_path, "run.evaluate=false", "run.control=false")
     )
     with monkeypatch.context() as patched:

@@ -3,9 +3,9 @@
 import pytest
 from tiny_run import overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.errors import ConfigError
 from ssl_parts.jobs.pretrain import pretrain
+from ssl_parts.recipes.load import load_recipe
 
 
 @pytest.mark.parametrize(
@@ -16,5 +16,5 @@ def test_sharded_networks_are_refused_before_any_file(tmp_path, monkeypatch, key
     with pytest.raises(
         ConfigError, match=rf"{name} \({key}=true\).*MULTI_GPU.*train\.grad_checkpointing=true"
     ):
-        pretrain(load_config("quickstart", overrides(tmp_path / "runs")))
+        pretrain(load_recipe("quickstart", overrides(tmp_path / "runs")))
     assert not (tmp_path / "runs").exists()

@@ -14,12 +14,12 @@ import torch
 from accelerate.state import AcceleratorState
 from tiny_run import overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine.checkpoint import load_checkpoint
 from ssl_parts.engine.stop import AGREE_EVERY, Stopped, StopSignal
 from ssl_parts.errors import ConfigError
 from ssl_parts.jobs.pretrain import pretrain, start
 from ssl_parts.pretraining.phase import Trainer
+from ssl_parts.recipes.load import load_recipe
 
 ONE = SimpleNamespace(num_processes=1, device=torch.device("cpu"), reduce=lambda flag, _: flag)
 
@@ -35,7 +35,7 @@ def test_the_step_in_hand_is_checkpointed_although_none_was_due(tmp_path, monkey
     AcceleratorState._reset_state(True)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped):
-        pretrain(load_config("quickstart", overrides(tmp_path, "train.checkpoint_every=100")))
+        pretrain(load_recipe("quickstart", overrides(tmp_path, "train.checkpoint_every=100")))
     assert load_checkpoint(tmp_path / "tiny" / "base" / "checkpoints").step == 1
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -95,7 +95,7 @@ def test_without_the_main_thread_nothing_is_installed():
 
 def test_the_time_out_of_the_process_group_is_the_configured_one(tmp_path):
     AcceleratorState._reset_state(True)
-    accelerator = start(load_config("quickstart", overrides(tmp_path, "run.timeout_minutes=7")))
+    accelerator = start(load_recipe("quickstart", overrides(tmp_path, "run.timeout_minutes=7")))
     assert accelerator.init_handler.timeout.total_seconds() == 420
     with pytest.raises(ConfigError, match=r"run\.timeout_minutes=0"):
-        load_config("quickstart", ["run.timeout_minutes=0"])
+        load_recipe("quickstart", ["run.timeout_minutes=0"])

@@ -13,10 +13,11 @@ from evaluation.protocols import PROTOCOLS, Bench, run_protocol
 from evaluation.protocols.segmentation import labelled_splits
 from evaluation.results import Row, load_results, save_results
 from evaluation.segmenter import SegmenterConfig
-from ssl_parts.configuration.compose import CONFIGS, load_config
+from ssl_parts.configuration.compose import CONFIGS
 from ssl_parts.errors import ConfigError, DataError
 from ssl_parts.jobs.evaluate import register
 from ssl_parts.parts import PartsConfig
+from ssl_parts.recipes.load import load_recipe
 
 QUICK = {
     "linear": {"sweep": True, "sweep_values": [1e-4, 1e-2, 1.0, 100.0], "validation": 0.3},
@@ -101,7 +102,7 @@ SELECTING = {"linear_swept", "parts_decoder", "parts_finetune"}
 def shipped(name):
     register()
     trained = SEGMENTER if name in ("parts_decoder", "parts_finetune") else []
-    return load_config("evaluate", [f"protocol={name}", *trained, *SHRUNK[name]]).protocol
+    return load_recipe("evaluate", [f"protocol={name}", *trained, *SHRUNK[name]]).protocol
 
 
 @pytest.mark.parametrize(

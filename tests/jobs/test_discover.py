@@ -21,11 +21,11 @@ from accelerate import PartialState
 from PIL import Image
 from sklearn.metrics import normalized_mutual_info_score
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.errors import ConfigError, PartDiscoveryError
 from ssl_parts.jobs import discover as discovery
 from ssl_parts.parts import PartStore
 from ssl_parts.parts.discover import METHODS
+from ssl_parts.recipes.load import load_recipe
 
 REPO = Path(__file__).resolve().parents[2]
 TINY = [
@@ -58,7 +58,7 @@ def no_processes():
 @functools.cache
 def tiny():
     discovery.register()
-    return load_config("discover", [*TINY, "data.root=x"])
+    return load_recipe("discover", [*TINY, "data.root=x"])
 
 
 def configured(photographs, runs, **changes):
@@ -234,7 +234,7 @@ def test_a_round_before_of_other_images(photographs, tmp_path, unbroken):
 def test_wrong_words_are_told_in_one_line(words, said):
     tiny()
     with pytest.raises(ConfigError, match=said) as caught:
-        load_config("discover", ["data.root=x", *words])
+        load_recipe("discover", ["data.root=x", *words])
     assert "\n" not in str(caught.value)
 
 
@@ -261,5 +261,5 @@ def test_mistakes_are_told(photographs, tmp_path, changes, error, said):
 )
 def test_recipes_compose_and_say_their_command(path):
     tiny()
-    assert load_config("discover", ["data.root=x", f"parts={path.stem}"]).parts.method in METHODS
+    assert load_recipe("discover", ["data.root=x", f"parts={path.stem}"]).parts.method in METHODS
     assert re.search(rf"launch/discover.py data=.*parts={path.stem}\b", path.read_text())

@@ -10,9 +10,9 @@ import pytest
 
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import load_results
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.errors import ConfigError
 from ssl_parts.jobs.evaluate import EvaluateConfig, register
+from ssl_parts.recipes.load import load_recipe
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = sorted(path.stem for path in (REPO / "configs/protocol").glob("*.yaml"))
@@ -37,14 +37,14 @@ def evaluate(monkeypatch, tmp_path, *overrides):
 
 
 def test_every_protocol_has_a_file():
-    assert {type(load_config("evaluate", [f"protocol={name}"]).protocol) for name in FILES} == set(
+    assert {type(load_recipe("evaluate", [f"protocol={name}"]).protocol) for name in FILES} == set(
         PROTOCOLS.values()
     )
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_protocol_files_compose_and_check(name):
-    config = load_config("evaluate", [f"protocol={name}"])
+    config = load_recipe("evaluate", [f"protocol={name}"])
     assert isinstance(config, EvaluateConfig)
     head = (REPO / "configs/protocol" / f"{name}.yaml").read_text()
     assert f"launch/evaluate.py protocol={name} " in head
@@ -98,5 +98,5 @@ def test_dense_protocol_through_the_command(monkeypatch, tmp_path):
 )
 def test_mistakes_are_one_line(overrides, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        load_config("evaluate", overrides)
+        load_recipe("evaluate", overrides)
     assert "\n" not in str(caught.value)

@@ -16,7 +16,6 @@ from evaluation.results import Measure
 from ssl_parts.comparison import compare
 from ssl_parts.comparison.compare import paired_tests
 from ssl_parts.comparison.table import as_markdown, published_paragraphs
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.errors import ConfigError
 from ssl_parts.jobs import pretrain as pretrain_module
 from ssl_parts.jobs.pretrain import pretrain
@@ -24,6 +23,7 @@ from ssl_parts.objectives import METHODS
 from ssl_parts.parts import PartStore
 from ssl_parts.pretraining import phase
 from ssl_parts.pretraining.arms import ARMS, OURS
+from ssl_parts.recipes.load import load_recipe
 from ssl_parts.report.published import PROTOCOL
 
 CHOSEN = ["instance_views", "detcon", "one_round"]
@@ -44,7 +44,7 @@ class Killed(BaseException):
 
 def run(folder):
     AcceleratorState._reset_state(True)
-    config = load_config("quickstart", overrides(folder, "train.checkpoint_every=50"))
+    config = load_recipe("quickstart", overrides(folder, "train.checkpoint_every=50"))
     return compare.compare(config, [0], CHOSEN)
 
 
@@ -109,7 +109,7 @@ def test_arms_start_from_the_base_take_all_steps_and_survive_a_kill(tmp_path, mo
 def test_a_run_of_another_method_names_its_row(tmp_path):
     AcceleratorState._reset_state(True)
     more = ["objective.method=simclr", "run.control=false", "train.rounds=1"]
-    results = pretrain(load_config("quickstart", overrides(tmp_path, *more)))
+    results = pretrain(load_recipe("quickstart", overrides(tmp_path, *more)))
     assert list(results["rows"]) == ["base", "base + simclr"]
     log = (tmp_path / "tiny" / "metrics.jsonl").read_text()
     assert '"simclr"' in log and '"part"' not in log
@@ -118,13 +118,13 @@ def test_a_run_of_another_method_names_its_row(tmp_path):
 def test_every_method_has_an_arm_and_wrong_arms_are_named(tmp_path):
     assert {arm.objective.get("method", "particle") for arm in ARMS.values()} == set(METHODS)
     with pytest.raises(ConfigError, match=r"'simclrr' is not an arm; there are instance, "):
-        load_config("quickstart", ["run.arms=[simclrr]"])
+        load_recipe("quickstart", ["run.arms=[simclrr]"])
     with pytest.raises(ConfigError, match="each arm once"):
-        load_config("quickstart", ["run.arms=[moco,moco]"])
+        load_recipe("quickstart", ["run.arms=[moco,moco]"])
     AcceleratorState._reset_state(True)
     with pytest.raises(ConfigError, match=r"one_round, but with train\.rounds=1"):
         pretrain(
-            load_config("quickstart", overrides(tmp_path, "run.arms=[one_round]", "train.rounds=1"))
+            load_recipe("quickstart", overrides(tmp_path, "run.arms=[one_round]", "train.rounds=1"))
         )
 
 

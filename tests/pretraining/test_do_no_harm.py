@@ -8,7 +8,6 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 from tiny_run import overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.encoders import build_encoder
 from ssl_parts.engine.optim import build_optimizer, set_lr
 from ssl_parts.errors import ConfigError
@@ -16,6 +15,7 @@ from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.objectives import ObjectiveConfig, Outputs, PartNetwork
 from ssl_parts.objectives.objective import anchor_term
 from ssl_parts.pretraining.train_config import Preset, TrainConfig
+from ssl_parts.recipes.load import load_recipe
 
 
 def small():
@@ -76,7 +76,7 @@ def test_a_gentle_run_keeps_statistics_and_ends_between_initial_and_trained(tmp_
             "train.rounds=1",
         ]
         pretrain(
-            load_config(
+            load_recipe(
                 "quickstart",
                 overrides(tmp_path / share, *more, "run.evaluate=false", "train.lr=0.01"),
             )

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.data import DataConfig, build_bank
 from ssl_parts.encoders import build_encoder
 from ssl_parts.errors import ConfigError
 from ssl_parts.pretraining.mixing import SHARES, Mixture, choose, choose_share, measure_mixtures
 from ssl_parts.pretraining.train_config import TrainConfig
+from ssl_parts.recipes.load import load_recipe
 from ssl_parts.views import ViewsConfig
 
 
@@ -73,10 +73,10 @@ def test_a_collapsed_encoder_is_not_mixed_in_and_the_table_is_kept(bank, tmp_pat
 
 def test_auto_is_the_only_word():
     assert (
-        load_config("quickstart", ["train.interpolate=auto"]).train.resolved(True).interpolate
+        load_recipe("quickstart", ["train.interpolate=auto"]).train.resolved(True).interpolate
         == "auto"
     )
-    assert load_config("quickstart", ["train.interpolate=1"]).train.interpolate == 1
+    assert load_recipe("quickstart", ["train.interpolate=1"]).train.interpolate == 1
     with pytest.raises(ConfigError, match=r"train\.interpolate='best'"):
         TrainConfig(interpolate="best").check()
     with pytest.raises(ConfigError, match=r"train\.interpolate=1\.5"):

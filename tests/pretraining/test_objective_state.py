@@ -5,13 +5,13 @@ import torch
 from accelerate import Accelerator
 from tiny_run import logged, overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.data import build_bank
 from ssl_parts.encoders import make_encoder
 from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.stop import StopSignal
 from ssl_parts.parts import PartStore, StoreInfo
 from ssl_parts.pretraining.phase import Phase, Trainer, train_phase
+from ssl_parts.recipes.load import load_recipe
 
 METHODS = {
     "moco": ["objective.moco_queue=20"],
@@ -30,7 +30,7 @@ class Killed(BaseException):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Bank and part ids, random but fixed."""
-    config = load_config("quickstart", overrides(tmp_path_factory.mktemp("run")))
+    config = load_recipe("quickstart", overrides(tmp_path_factory.mktemp("run")))
     bank = build_bank(config.data, cache_dir=tmp_path_factory.mktemp("cache"))
     store = PartStore(StoreInfo(len(bank), 8, 4, background=0))
     store.write(
@@ -41,7 +41,7 @@ def data(tmp_path_factory):
 
 
 def train(folder, method, data):
-    config = load_config(
+    config = load_recipe(
         "quickstart", overrides(folder, f"objective.method={method}", *METHODS[method])
     )
     bank, store = data

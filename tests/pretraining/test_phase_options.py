@@ -11,18 +11,18 @@ from safetensors.torch import load_file
 from ssl_parts.training import phase
 from tiny_run import overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine.checkpoint import load_checkpoint
 from ssl_parts.errors import TrainingError
 from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.pretraining.phase import Trainer
+from ssl_parts.recipes.load import load_recipe
 
 QUICK = ("run.evaluate=false", "run.control=false", "train.rounds=1")
 
 
 def run(folder, *more):
     AcceleratorState._reset_state(True)
-    pretrain(load_config("quickstart", overrides(folder, *QUICK, *more)))
+    pretrain(load_recipe("quickstart", overrides(folder, *QUICK, *more)))
     return folder / "tiny"
 
 

@@ -15,7 +15,6 @@ import pytest
 from accelerate.state import AcceleratorState
 from tiny_run import contents, overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine import checkpoint
 from ssl_parts.engine.stop import REQUEUE
 from ssl_parts.jobs import pretrain
@@ -23,6 +22,7 @@ from ssl_parts.jobs.pretrain import pretrain as run_recipe
 from ssl_parts.parts.store import PartStore
 from ssl_parts.pretraining import phase
 from ssl_parts.pretraining import stages as rounds
+from ssl_parts.recipes.load import load_recipe
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -33,7 +33,7 @@ class Killed(BaseException):
 
 def run(folder, *more):
     AcceleratorState._reset_state(True)
-    return run_recipe(load_config("quickstart", overrides(folder, *more)))
+    return run_recipe(load_recipe("quickstart", overrides(folder, *more)))
 
 
 def die_at(monkeypatch, event):

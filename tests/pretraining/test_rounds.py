@@ -8,7 +8,6 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tiny_run import logged, overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.encoders import encoder_hash, make_encoder
 from ssl_parts.engine.schedules import cosine, warmup_cosine
 from ssl_parts.errors import ConfigError
@@ -17,6 +16,7 @@ from ssl_parts.objectives import ObjectiveConfig
 from ssl_parts.parts import PartStore
 from ssl_parts.pretraining.phase import Phase
 from ssl_parts.pretraining.train_config import TrainConfig
+from ssl_parts.recipes.load import load_recipe
 from ssl_parts.views import ViewsConfig
 
 
@@ -45,7 +45,7 @@ def test_the_teacher_finds_parts_and_a_run_ends_when_they_have_settled(tmp_path)
         "objective.targets=teacher",
         "train.schedule=one",
     ]
-    config = load_config("quickstart", overrides(tmp_path, *keys, "train.log_every=1"))
+    config = load_recipe("quickstart", overrides(tmp_path, *keys, "train.log_every=1"))
     results = pretrain(config)
     run = tmp_path / "tiny"
     assert json.loads((run / "round_001" / "parts.json").read_text())["nmi_before"] > 0

@@ -9,7 +9,6 @@ import torch
 from tiny_run import overrides
 from torch import nn
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.data import DataConfig, DeviceBank, ImageBank, OnDevice, build_bank, place_bank
 from ssl_parts.encoders import build_encoder
 from ssl_parts.engine.optim import speed_up
@@ -17,6 +16,7 @@ from ssl_parts.engine.progress import Pace
 from ssl_parts.errors import ConfigError
 from ssl_parts.pretraining.stages import Run, check_run
 from ssl_parts.pretraining.train_config import TrainConfig
+from ssl_parts.recipes.load import load_recipe
 
 
 def resnet():
@@ -87,7 +87,7 @@ def test_batch_norms_are_synchronised_between_processes_only():
 
 
 def test_synchronised_batch_norm_on_cpus_is_refused(tmp_path):
-    config = load_config("quickstart", overrides(tmp_path, "train.sync_batchnorm=true"))
+    config = load_recipe("quickstart", overrides(tmp_path, "train.sync_batchnorm=true"))
     cpus = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
     with pytest.raises(ConfigError, match=r"train\.sync_batchnorm=true needs GPUs"):
         check_run(Run(config, tmp_path, build_bank(config.data), cpus, None, None))
@@ -95,7 +95,7 @@ def test_synchronised_batch_norm_on_cpus_is_refused(tmp_path):
 
 def test_a_run_reads_its_images_from_where_it_is_told(tmp_path):
     for where, kind in (("always", DeviceBank), ("auto", ImageBank)):
-        config = load_config("quickstart", overrides(tmp_path, f"data.on_device={where}"))
+        config = load_recipe("quickstart", overrides(tmp_path, f"data.on_device={where}"))
         bank = build_bank(config.data)
         read = Run(
             config, tmp_path, bank, SimpleNamespace(device=torch.device("cpu")), None, None

@@ -14,10 +14,10 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tiny_run import overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine.stop import REQUEUE, Stopped
 from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.pretraining.phase import Trainer
+from ssl_parts.recipes.load import load_recipe
 
 REPO = Path(__file__).resolve().parents[2]
 SGD = (
@@ -33,7 +33,7 @@ LONGER = ("train.base_epochs=4", "train.checkpoint_every=100")
 
 def run_one(folder):
     AcceleratorState._reset_state(True)
-    pretrain(load_config("quickstart", overrides(folder, *SGD, *LONGER)))
+    pretrain(load_recipe("quickstart", overrides(folder, *SGD, *LONGER)))
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ from doc_place import write_shard
 from PIL import Image
 from tiny_run import overrides
 
-from ssl_parts.configuration.compose import load_config
 from ssl_parts.jobs.pretrain import pretrain
+from ssl_parts.recipes.load import load_recipe
 
 
 def test_a_base_without_rounds(tmp_path):
-    config = load_config(
+    config = load_recipe(
         "warmup",
         overrides(
             tmp_path,
@@ -35,7 +35,7 @@ def test_shards_with_labels_and_no_test_split_are_enough(tmp_path):
     pictures = np.random.default_rng(0).integers(0, 255, (8, 48, 48, 3), dtype=np.uint8)
     write_shard(tmp_path / "shards", [Image.fromarray(picture) for picture in pictures])
     tiny = [word for word in overrides(tmp_path) if not word.startswith(("data.", "train.rounds"))]
-    config = load_config("warmup", [*tiny, "data=shards", f"data.root={tmp_path / 'shards'}"])
+    config = load_recipe("warmup", [*tiny, "data=shards", f"data.root={tmp_path / 'shards'}"])
     assert config.data.size == 64
     pretrain(config)
     assert (tmp_path / "tiny" / "base" / "encoder.safetensors").exists()

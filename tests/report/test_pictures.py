@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
-from ssl_parts.configuration.compose import load_config, to_yaml
+from ssl_parts.configuration.compose import to_yaml
 from ssl_parts.data import build_bank
 from ssl_parts.encoders import make_encoder
 from ssl_parts.engine.checkpoint import save_tensors
 from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.parts import discover_parts
 from ssl_parts.pretraining.stages import Run
+from ssl_parts.recipes.load import load_recipe
 from ssl_parts.report import write_report
 from ssl_parts.report.pictures import report_pictures
 from ssl_parts.report.pictures.album import framed, strip
@@ -33,7 +34,7 @@ SMALL = [
 
 def make_run(folder, overrides=SMALL):
     """What a finished run leaves, with another random encoder after each round."""
-    config = load_config("quickstart", [f"run.dir={folder}", "run.name=made", *overrides])
+    config = load_recipe("quickstart", [f"run.dir={folder}", "run.name=made", *overrides])
     accelerator = SimpleNamespace(device=torch.device("cpu"), is_main_process=True)
     run = Run(
         config,

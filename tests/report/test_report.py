@@ -16,7 +16,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from ssl_parts.configuration.compose import to_yaml
 from ssl_parts.errors import DataError
+from ssl_parts.recipes.load import load_recipe
 from ssl_parts.report import compared_as_text, runs_below, write_comparison, write_report
 from ssl_parts.report.health import findings
 from ssl_parts.report.published import PUBLISHED
@@ -279,14 +281,12 @@ def test_health_points_at_collapse_and_lost_rank():
 
 
 def test_differences_from_the_nearest_recipe(tmp_path):
-    from ssl_parts.configuration.compose import load_config, to_yaml
-
     folder = tmp_path / "run"
     folder.mkdir()
-    changed = load_config("quickstart", ["train.epochs=77", "run.name=mine"])
+    changed = load_recipe("quickstart", ["train.epochs=77", "run.name=mine"])
     (folder / "config.yaml").write_text(to_yaml(changed))
     text = words(write_report(folder).read_text())
-    assert "configs/quickstart.yaml. One key differs" in text
+    assert "configs/pretrain/quickstart.yaml. One key differs" in text
     assert re.search(r"train\.epochs \d+ 77", text)
 
 

@@ -1,7 +1,6 @@
 """Pictures of a finished run that need its encoders and its images, for its report."""
 
-from typing import TYPE_CHECKING
-
+from ssl_parts.pretraining.run import Run
 from ssl_parts.report.pictures.album import INDEX, Album
 from ssl_parts.report.pictures.atlas import draw_atlas
 from ssl_parts.report.pictures.before_after import (
@@ -13,13 +12,10 @@ from ssl_parts.report.pictures.before_after import (
 from ssl_parts.report.pictures.looks import look_at
 from ssl_parts.report.pictures.mistakes import draw_mistakes
 
-if TYPE_CHECKING:
-    from ssl_parts.pretraining.stages import Run
-
 __all__ = ["report_pictures"]
 
 
-def report_pictures(run: "Run") -> None:
+def report_pictures(run: Run) -> None:
     """Draw into `run.folder/pictures`: parts by round, part atlas, two views, components,
     neighbours, mistakes.
 

@@ -15,7 +15,7 @@ from ssl_parts.data.config import DataConfig, Fit
 from ssl_parts.encoders.config import EncoderConfig
 from ssl_parts.engine.run_section import RunSection
 from ssl_parts.errors import ConfigError
-from ssl_parts.export.formats import FORMATS
+from ssl_parts.export.formats import FORMAT_NAMES
 from ssl_parts.parts.config import PartsConfig
 from ssl_parts.pretraining.config import PretrainConfig
 
@@ -140,9 +140,9 @@ class ExportConfig:
         """Raise ConfigError for the first value that cannot work, before anything is written."""
         if not self.source:
             raise ConfigError("source=... is missing: a run directory, a checkpoint or an export")
-        unknown = [to for to in self.formats if to not in FORMATS]
+        unknown = [to for to in self.formats if to not in FORMAT_NAMES]
         if unknown or not self.formats:
-            raise ConfigError(f"to={self.to}: choose from {', '.join(FORMATS)}")
+            raise ConfigError(f"to={self.to}: choose from {', '.join(FORMAT_NAMES)}")
         if self.out is None and not Path(self.source).is_dir():
             raise ConfigError(
                 f"out=DIR is missing; only a run directory has a place of its own, {self.source} is none"
@@ -162,7 +162,9 @@ class ShowConfig:
     weights: str | None = None  # with a timm name: a file, "pretrained" or null for random weights
     out: str = "shown.png"
     k: int | None = bounded(None, at_least=1)  # parts; null: those of the run or export, or 6
-    size: int | None = bounded(None, at_least=16)  # pixels at which images are encoded; null: the run's, or 224
+    size: int | None = bounded(
+        None, at_least=16
+    )  # pixels at which images are encoded; null: the run's, or 224
     fit: Fit = Fit.square  # how an image becomes a square
     limit: int = bounded(12, at_least=1)  # images of a folder, evenly spaced
     side: int = bounded(224, at_least=32)  # pixels of a tile

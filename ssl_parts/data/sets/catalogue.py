@@ -11,6 +11,27 @@ from ssl_parts.data.records import PartsDataset
 from ssl_parts.data.sets.index_cache import cache_home
 from ssl_parts.errors import ConfigError
 
+HOMES = {
+    "synthetic_birds": "ssl_parts.data.sets.synthetic_birds:SyntheticBirds",
+    "folder": "ssl_parts.data.sets.folder:Folder",
+    "part_folder": "ssl_parts.data.sets.part_folder:PartFolder",
+    "coco_parts": "ssl_parts.data.sets.coco_parts:CocoParts",
+    "shards": "ssl_parts.data.sets.shards:Shards",
+    "cub": "ssl_parts.data.sets.cub:CUB",
+    "nabirds": "ssl_parts.data.sets.nabirds:NABirds",
+    "pascub": "ssl_parts.data.sets.pascub:PasCUB",
+    "aircraft": "ssl_parts.data.sets.aircraft:Aircraft",
+    "oid_aircraft": "ssl_parts.data.sets.oid_aircraft:OIDAircraft",
+    "cars": "ssl_parts.data.sets.cars:Cars",
+    "carparts": "ssl_parts.data.sets.part_folder:CarParts",
+    "dogs": "ssl_parts.data.sets.dogs:Dogs",
+    "pets": "ssl_parts.data.sets.pets:Pets",
+    "flowers102": "ssl_parts.data.sets.flowers102:Flowers102",
+    "inat": "ssl_parts.data.sets.inat:INat",
+    "part_imagenet": "ssl_parts.data.sets.part_imagenet:PartImageNet",
+    "celeba_mask": "ssl_parts.data.sets.celeba_mask:CelebAMask",
+}
+
 
 def build_dataset(
     name: str, root: str | Path | None = None, split: str = "train", **options: Any
@@ -31,9 +52,8 @@ def build_dataset(
         raise ConfigError(
             f"data.name={name!r} is unknown{did_you_mean(name, SETS)}; there are: {', '.join(SETS)}"
         )
-    module, _, attribute = SETS[name].home.partition(":")
-    kind = getattr(importlib.import_module(module), attribute)
-    known = SETS[name].options
+    kind = find_class(name)
+    known = SETS[name]
     for option in options:
         if option not in known:
             raise ConfigError(
@@ -71,3 +91,9 @@ def build_bank(
     folder = config.cache_dir or cache_dir or cache_home() / "images"
     bank = ImageBank(open_dataset(config, split), config.size, config.fit, config.cache, folder)
     return bank.fill(config.on_bad_image.value, **fill)
+
+
+def find_class(name: str) -> type:
+    """The class of a set, imported on first use."""
+    module, _, attribute = HOMES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,66 @@
+"""Recipes by name, as configurations.
+
+    config = load_recipe("folder", ["data.root=photographs", "encoder.weights=mobilenet.pth"])
+
+Imports no torch.
+"""
+
+from collections.abc import Sequence
+
+from hydra.core.config_store import ConfigStore
+
+from evaluation.protocols import PROTOCOLS
+from ssl_parts.configuration.compose import compose_config, compose_words
+from ssl_parts.recipes.schemas import (
+    Config,
+    DiscoverConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ShowConfig,
+)
+
+
+def load_recipe(recipe: str = "quickstart", words: Sequence[str] = ()) -> Config:
+    """A recipe of configs/pretrain with changes, checked.
+
+    Raises:
+        ConfigError: as `compose_config`, or a value out of range.
+    """
+    config = compose_recipe(recipe, words)
+    config.check()
+    return config
+
+
+def compose_recipe(recipe: str, words: Sequence[str]) -> Config:
+    """A recipe of configs/pretrain with changes, not yet checked.
+
+    Raises:
+        ConfigError: as `compose_config`.
+    """
+    return compose_config(Config, "pretrain", recipe, words)
+
+
+def compose_discovery(recipe: str, words: Sequence[str]) -> DiscoverConfig:
+    """A recipe of configs/discover with changes; raises as `compose_recipe`."""
+    return compose_config(DiscoverConfig, "discover", recipe, words)
+
+
+def compose_evaluation(recipe: str, words: Sequence[str]) -> EvaluateConfig:
+    """A recipe of configs/evaluate with changes; raises as `compose_recipe`."""
+    return compose_config(EvaluateConfig, "evaluate", recipe, words, register_protocols)
+
+
+def compose_export(recipe: None, words: Sequence[str]) -> ExportConfig:
+    """The keys of an export; raises as `compose_words`."""
+    return compose_words(ExportConfig, words)
+
+
+def compose_show(recipe: None, words: Sequence[str]) -> ShowConfig:
+    """The keys of a picture; raises as `compose_words`."""
+    return compose_words(ShowConfig, words)
+
+
+def register_protocols(store: ConfigStore) -> None:
+    """Store the schema of each protocol as `protocol/ID_schema`."""
+    for name, kind in PROTOCOLS.items():
+        store.store(group="protocol", name=f"{name}_schema", node=kind)
