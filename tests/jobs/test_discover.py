@@ -24,7 +24,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from ssl_parts.errors import ConfigError, PartDiscoveryError
 from ssl_parts.jobs import discover as discovery
 from ssl_parts.parts import PartStore
-from ssl_parts.parts.discover import METHODS
+from ssl_parts.parts.config import METHOD_CONFIGS
 from ssl_parts.recipes.load import load_recipe
 
 REPO = Path(__file__).resolve().parents[2]
@@ -261,5 +261,5 @@ def test_mistakes_are_told(photographs, tmp_path, changes, error, said):
 )
 def test_recipes_compose_and_say_their_command(path):
     tiny()
-    assert load_recipe("discover", ["data.root=x", f"parts={path.stem}"]).parts.method in METHODS
+    assert load_recipe("discover", ["data.root=x", f"parts={path.stem}"]).parts.method in METHOD_CONFIGS
     assert re.search(rf"launch/discover.py data=.*parts={path.stem}\b", path.read_text())

@@ -1,5 +1,6 @@
 """Groups of configs/parts/ against the dataclasses, what the command line may say, and bounds."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ssl_parts.configuration.compose import compose_config, flatten
+from ssl_parts.configuration.moved import MOVED
 from ssl_parts.errors import ConfigError
 from ssl_parts.parts.config import (
     FOREGROUND_CONFIGS,
@@ -102,19 +104,37 @@ def test_words_of_the_command_line(compose):
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "message"),
     [
-        ["parts.restarts=3"],
-        ["parts=dataset", "parts.polish=3"],
-        ["parts=slic", "parts.stages=[layer3]"],
-        ["parts.foreground.agreement=0.5"],
-        ["parts/foreground=saliency", "parts.foreground.clusters=[4]"],
-        ["parts=published", "parts.foreground.size=8"],
+        (["parts.restarts=3"], "is a key of parts=cosegment and parts=dataset; choose it first"),
+        (["parts=dataset", "parts.polish=3"], "is a key of parts=per_image"),
+        (["parts=slic", "parts.stages=[a]"], "is a key of parts=cosegment and parts=dataset and"),
+        (["parts=dataset", "parts.group=30"], "is a key of parts=cosegment"),
+        (["parts.crf.near=1"], "is a key of parts=cosegment"),
+        (["parts.foreground.agreement=0.5"], "is a key of parts/foreground=saliency"),
+        (["parts/foreground=saliency", "parts.foreground.clusters=[4]"], "parts/foreground=votes"),
+        (["parts=published", "parts.foreground.size=8"], "parts/foreground=component and"),
+        (["parts=dataset", "parts.dataset.restarts=5"], "it is now parts.restarts"),
+        (["parts.reduction=pca"], "parts.pca_dims=96 is what reduction=pca was"),
+        (["parts.sise=3"], "unknown key .* did you mean 'parts.size'"),
+        (
+            ["parts/foreground=vote"],
+            "no such file in configs/parts/foreground, did you mean 'votes'",
+        ),
     ],
 )
-def test_keys_of_other_methods_do_not_exist(words, compose):
-    with pytest.raises(ConfigError, match="unknown key"):
+def test_keys_of_other_methods_do_not_exist(words, message, compose):
+    with pytest.raises(ConfigError, match=message):
         compose(*words)
+
+
+def test_moved_keys_name_keys_that_exist():
+    known = {f"parts.{key}" for kind in METHOD_CONFIGS.values() for key in flatten(kind())}
+    known |= {f"parts.foreground.{k}" for f in FOREGROUND_CONFIGS.values() for k in flatten(f())}
+    for old, sentence in MOVED.items():
+        named = re.findall(r"(?<!\S)parts\.[\w.]*\w", sentence)
+        assert old not in known or not old.startswith("parts.")
+        assert set(named) <= known, (old, named)
 
 
 def test_the_default_recipe_has_few_keys(compose):
