@@ -25,7 +25,7 @@ from ssl_parts.data import ImageBank, build_bank
 from ssl_parts.encoders import make_encoder
 from ssl_parts.encoders.encoder import Encoder, Features
 from ssl_parts.parts import discover_parts
-from ssl_parts.recipes.load import compose_discovery
+from ssl_parts.recipes.load import load_discovery
 from ssl_parts.recipes.schemas import DiscoverConfig
 
 # Co-segmentation is made for the fine grid of a ViT and groups of 30 images; a CNN's maps are
@@ -135,9 +135,7 @@ def main() -> None:
 
 
 def configured(words: list[str]) -> DiscoverConfig:
-    config = compose_discovery("default", words)
-    config.check()
-    return config
+    return load_discovery("default", words)
 
 
 def scores(

@@ -27,6 +27,7 @@ from .sets.catalogue import build_dataset as build_dataset
 from .sets.catalogue import open_dataset as open_dataset
 
 __all__ = [
+    "SETS",
     "Bank",
     "BatchStream",
     "Cache",
@@ -38,7 +39,6 @@ __all__ = [
     "OnBadImage",
     "OnDevice",
     "PartsDataset",
-    "SETS",
     "Sample",
     "batch_indices",
     "build_bank",

@@ -33,7 +33,10 @@ def album_sections(run: RunFiles, budget: int) -> list[Section]:
     except FileNotFoundError:
         return [Section("pictures", "Pictures", gaps=[NOT_DRAWN])]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        said = f"pictures/index.json cannot be read ({type(error).__name__}: {error}); remove the folder to draw it again."
+        said = (
+            f"pictures/index.json cannot be read ({type(error).__name__}: {error}); "
+            "remove the folder to draw it again."
+        )
         return [Section("pictures", "Pictures", gaps=[said])]
 
 

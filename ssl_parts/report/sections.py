@@ -294,7 +294,10 @@ def lead_of(run: RunFiles) -> list[str]:
             else "random weights"
         )
         rounds = train.get("rounds", 0)
-        rounds = f"{rounds} round{'s' if rounds != 1 else ''} of part discovery and {train.get('epochs')} epochs of training"
+        rounds = (
+            f"{rounds} round{'s' if rounds != 1 else ''} of part discovery and "
+            f"{train.get('epochs')} epochs of training"
+        )
         what = f"{encoder.get('name')} ({start}) on {data.get('name')} at {data.get('size')} px"
         lines.append(f"{what}: {rounds}, seed {config.get('run', {}).get('seed')}.")
     seconds, commit = (

@@ -3,19 +3,15 @@ the others up.
 """
 
 import json
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from accelerate.state import AcceleratorState
 from tiny_run import overrides
 
+from ssl_parts.commands.main import run
 from ssl_parts.doctor import machine
 from ssl_parts.doctor.speed import Throughput, measure_throughput
 from ssl_parts.recipes.load import load_recipe
-
-REPO = Path(__file__).resolve().parents[2]
 
 
 def test_two_processes_add_up_and_what_goes_wrong_is_said(monkeypatch):
@@ -50,13 +46,8 @@ def test_every_stage_is_timed_and_training_is_not_faster_than_its_parts(tmp_path
 
 
 def test_the_command_looks_at_the_machine_without_data(tmp_path, capsys):
-    spec = spec_from_file_location("doctor", REPO / "launch/doctor.py")
-    spec.loader.exec_module(doctor := module_from_spec(spec))
     with pytest.raises(SystemExit) as ended:
-        doctor.act(
-            load_recipe("quickstart", ["data.images=1"]),
-            SimpleNamespace(machine=True, out=tmp_path / "out"),
-        )
+        run("doctor", ["data.images=1", "--machine", "--out", str(tmp_path / "out")])
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert "cores" in said and "images" not in said

@@ -25,7 +25,7 @@ from ssl_parts.errors import ConfigError, PartDiscoveryError
 from ssl_parts.jobs import discover as discovery
 from ssl_parts.parts import PartStore
 from ssl_parts.parts.config import METHOD_CONFIGS
-from ssl_parts.recipes.load import load_recipe
+from ssl_parts.recipes.load import load_discovery
 
 REPO = Path(__file__).resolve().parents[2]
 TINY = [
@@ -57,8 +57,7 @@ def no_processes():
 
 @functools.cache
 def tiny():
-    discovery.register()
-    return load_recipe("discover", [*TINY, "data.root=x"])
+    return load_discovery("default", [*TINY, "data.root=x"])
 
 
 def configured(photographs, runs, **changes):
@@ -82,7 +81,7 @@ def unbroken(photographs, tmp_path_factory):
     PartialState._reset_state()
     config = configured(photographs, tmp_path_factory.mktemp("runs"))
     discovery.discover(config)
-    return config.folder
+    return config.run.folder
 
 
 def test_folder_in_ids_picture_and_numbers_out(photographs, tmp_path, monkeypatch, capsys):
@@ -139,9 +138,10 @@ def test_two_processes_do_what_one_does(photographs, tmp_path, unbroken, unused_
     config = configured(photographs, tmp_path)
     children = [in_process(config, rank, 2, unused_port) for rank in range(2)]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
-    assert torch.equal(ids_of(config.folder), ids_of(unbroken))
+    assert torch.equal(ids_of(config.run.folder), ids_of(unbroken))
     there, here = (
-        json.loads((folder / "results.json").read_text()) for folder in (unbroken, config.folder)
+        json.loads((folder / "results.json").read_text())
+        for folder in (unbroken, config.run.folder)
     )
     assert there["statistics"] == here["statistics"]
 
@@ -163,16 +163,16 @@ def test_killed_and_started_again(photographs, tmp_path, unbroken, monkeypatch):
             discovery.Progress, "advance", lambda *given: (advance(*given), time.sleep(60))
         )
         child = in_process(config)
-    done = config.folder / "parts" / "done.npy"
+    done = config.run.folder / "parts" / "done.npy"
     deadline = time.time() + 120
     while not done.exists() or not np.load(done).any():
         assert time.time() < deadline and os.waitpid(child, os.WNOHANG) == (0, 0)
         time.sleep(0.02)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert 0 < len(PartStore.open(config.folder / "parts").pending()) < COUNT
+    assert 0 < len(PartStore.open(config.run.folder / "parts").pending()) < COUNT
     discovery.discover(config)
-    assert torch.equal(ids_of(config.folder), ids_of(unbroken))
+    assert torch.equal(ids_of(config.run.folder), ids_of(unbroken))
 
 
 def test_parts_of_other_images_mean_the_same(photographs, tmp_path, unbroken):
@@ -196,7 +196,7 @@ def test_ids_are_numbered_as_in_the_round_before(photographs, tmp_path, unbroken
     )
     results = discovery.discover(matched)
     before, found, unmatched = (
-        ids_of(f) for f in (unbroken, matched.folder, tmp_path / "discovery")
+        ids_of(f) for f in (unbroken, matched.run.folder, tmp_path / "discovery")
     )
     assert normalized_mutual_info_score(found.flatten(), unmatched.flatten()) == pytest.approx(
         1
@@ -232,9 +232,8 @@ def test_a_round_before_of_other_images(photographs, tmp_path, unbroken):
     ],
 )
 def test_wrong_words_are_told_in_one_line(words, said):
-    tiny()
     with pytest.raises(ConfigError, match=said) as caught:
-        load_recipe("discover", ["data.root=x", *words])
+        load_discovery("default", ["data.root=x", *words])
     assert "\n" not in str(caught.value)
 
 
@@ -260,6 +259,6 @@ def test_mistakes_are_told(photographs, tmp_path, changes, error, said):
     "path", sorted((REPO / "configs/parts").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_recipes_compose_and_say_their_command(path):
-    tiny()
-    assert load_recipe("discover", ["data.root=x", f"parts={path.stem}"]).parts.method in METHOD_CONFIGS
+    parts = load_discovery("default", ["data.root=x", f"parts={path.stem}"]).parts
+    assert parts.method in METHOD_CONFIGS
     assert re.search(rf"launch/discover.py data=.*parts={path.stem}\b", path.read_text())

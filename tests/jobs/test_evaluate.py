@@ -11,8 +11,8 @@ import pytest
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import load_results
 from ssl_parts.errors import ConfigError
-from ssl_parts.jobs.evaluate import EvaluateConfig, register
-from ssl_parts.recipes.load import load_recipe
+from ssl_parts.recipes.load import load_evaluation
+from ssl_parts.recipes.schemas import EvaluateConfig
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = sorted(path.stem for path in (REPO / "configs/protocol").glob("*.yaml"))
@@ -25,11 +25,6 @@ TINY = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def schemas():
-    register()
-
-
 def evaluate(monkeypatch, tmp_path, *overrides):
     run = [f"run.dir={tmp_path}/out", f"run.cache={tmp_path}/features", "run.device=cpu"]
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *TINY, *run, *overrides])
@@ -37,14 +32,14 @@ def evaluate(monkeypatch, tmp_path, *overrides):
 
 
 def test_every_protocol_has_a_file():
-    assert {type(load_recipe("evaluate", [f"protocol={name}"]).protocol) for name in FILES} == set(
-        PROTOCOLS.values()
-    )
+    assert {
+        type(load_evaluation("default", [f"protocol={name}"]).protocol) for name in FILES
+    } == set(PROTOCOLS.values())
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_protocol_files_compose_and_check(name):
-    config = load_recipe("evaluate", [f"protocol={name}"])
+    config = load_evaluation("default", [f"protocol={name}"])
     assert isinstance(config, EvaluateConfig)
     head = (REPO / "configs/protocol" / f"{name}.yaml").read_text()
     assert f"launch/evaluate.py protocol={name} " in head
@@ -98,5 +93,5 @@ def test_dense_protocol_through_the_command(monkeypatch, tmp_path):
 )
 def test_mistakes_are_one_line(overrides, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        load_recipe("evaluate", overrides)
+        load_evaluation("default", overrides)
     assert "\n" not in str(caught.value)

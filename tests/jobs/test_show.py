@@ -13,7 +13,8 @@ from ssl_parts.encoders import build_encoder
 from ssl_parts.encoders.pictures import aligned, as_colours, attention_map, heat, principal_scores
 from ssl_parts.errors import ConfigError, DataError
 from ssl_parts.export import export_encoder
-from ssl_parts.jobs.show import COLUMNS, HEAD, image_paths, parse, show
+from ssl_parts.jobs.show import COLUMNS, HEAD, image_paths, show
+from ssl_parts.recipes.load import load_show
 
 
 def photograph(path, seed=0, size=(60, 48)):
@@ -141,7 +142,7 @@ def test_a_file_gives_one_row_and_a_folder_one_each(tmp_path, export):
             "k=2",
             f"out={tmp_path / 'o' / 'x.png'}",
         ]
-        with Image.open(show(parse(words))) as picture:
+        with Image.open(show(load_show(words))) as picture:
             assert picture.size == (4 * 44 - 4, rows * 44 - 4 + HEAD)
             assert len(COLUMNS) == 4
 
@@ -157,7 +158,7 @@ def test_the_first_column_is_the_photograph(tmp_path, export):
         "k=1",
         f"out={tmp_path / 'x.png'}",
     ]
-    with Image.open(show(parse(words))) as picture:
+    with Image.open(show(load_show(words))) as picture:
         assert picture.getpixel((20, HEAD + 20)) == (200, 30, 40)
 
 
@@ -183,14 +184,14 @@ def test_a_folder_is_thinned_evenly(tmp_path):
 def test_wrong_words_are_told(tmp_path, words, said):
     image = photograph(tmp_path / "a.png")
     with pytest.raises(ConfigError, match=said):
-        parse([word.replace("IMAGE", str(image)) for word in words])
+        load_show([word.replace("IMAGE", str(image)) for word in words])
 
 
 def test_what_cannot_be_shown_is_told(tmp_path, export):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no image")
     with pytest.raises(DataError, match=r"broken\.jpg"):
         show(
-            parse(
+            load_show(
                 [
                     f"image={tmp_path / 'broken.jpg'}",
                     f"encoder={export}",
@@ -200,8 +201,10 @@ def test_what_cannot_be_shown_is_told(tmp_path, export):
         )
     with pytest.raises(ConfigError, match="has its own"):
         show(
-            parse([f"image={photograph(tmp_path / 'a.png')}", f"encoder={export}", "weights=w.pth"])
+            load_show(
+                [f"image={photograph(tmp_path / 'a.png')}", f"encoder={export}", "weights=w.pth"]
+            )
         )
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="holds no image"):
-        show(parse([f"image={tmp_path / 'empty'}", f"encoder={export}"]))
+        show(load_show([f"image={tmp_path / 'empty'}", f"encoder={export}"]))

@@ -8,12 +8,12 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from ssl_parts.training import phase
 from tiny_run import overrides
 
 from ssl_parts.engine.checkpoint import load_checkpoint
 from ssl_parts.errors import TrainingError
 from ssl_parts.jobs.pretrain import pretrain
+from ssl_parts.pretraining import phase
 from ssl_parts.pretraining.phase import Trainer
 from ssl_parts.recipes.load import load_recipe
 

@@ -14,7 +14,8 @@ from ssl_parts.encoders import build_encoder
 from ssl_parts.engine.optim import speed_up
 from ssl_parts.engine.progress import Pace
 from ssl_parts.errors import ConfigError
-from ssl_parts.pretraining.stages import Run, check_run
+from ssl_parts.pretraining.preflight import check_run
+from ssl_parts.pretraining.run import Run
 from ssl_parts.pretraining.train_config import TrainConfig
 from ssl_parts.recipes.load import load_recipe
 
