@@ -10,8 +10,8 @@ resized to 64 x 64 and normalised: K clusters, one start, --iterations at most a
 Ours is counted from the maps to the ids (reduction, resizing, normalisation, clustering), theirs
 from the points, which they are given. Every inertia is computed from the ids in the full space;
 the mean over images is compared.
-  exact   reduction=exact: products and means on the small maps; nothing is lost
-  pca     reduction=pca: 96 directions, the same for all images, learned from --basis others beforehand
+  exact   products and means on the small maps; nothing is lost
+  pca     parts.pca_dims=96: so many directions, the same for all images, learned from --basis others beforehand
 """
 
 import argparse
@@ -32,19 +32,21 @@ from torch import Tensor
 from ssl_parts.data import ImageBank, build_dataset
 from ssl_parts.encoders import Encoder, build_encoder
 from ssl_parts.parts import (
-    ForegroundConfig,
-    PartsConfig,
+    DatasetConfig,
+    NoForegroundConfig,
+    PerImageConfig,
+    VotesConfig,
     discover_parts,
     hypercolumn,
     kmeans,
     part_stats,
 )
 from ssl_parts.parts.clustering.kmeans import Clusters, polish
-from ssl_parts.parts.clustering.points import hypercolumn_points
 from ssl_parts.parts.dense.hypercolumn import projected_hypercolumn
-from ssl_parts.parts.dense.isometry import principal_directions
+from ssl_parts.parts.dense.isometry import isometric, principal_directions
+from ssl_parts.parts.dense.points import hypercolumn_points
 
-SIZE, CELLS, POLISH = 64, 512, 3
+SIZE, CELLS, POLISH, DIRECTIONS = 64, 512, 3, 96
 INPUT = {"mobilenetv2_100": {"mean": [0.5] * 3, "std": [0.5] * 3, "pad_type": "same"}}
 # METHODS 1.2; other encoders: all maps
 HYPERCOLUMN = {"resnet50": ["stem", "layer1", "layer2", "layer3"]}
@@ -140,7 +142,8 @@ def same_start(maps: dict[str, Tensor], given: argparse.Namespace) -> None:
     """scikit-learn from one seed on the points and on their isometric coordinates: the reduction
     alone.
     """
-    wide_BND, narrow_BND = hypercolumn(maps, SIZE), hypercolumn(maps, SIZE, exact_reduction=True)
+    wide_BND = hypercolumn(maps, SIZE)
+    narrow_BND = hypercolumn([isometric(map_BDhw) for map_BDhw in maps.values()], SIZE)
     inertia = []
     for i, points_ND in enumerate(wide_BND):
         found = [sklearn_ids(p.numpy(), given, i)[0] for p in (points_ND, narrow_BND[i])]
@@ -158,7 +161,7 @@ def shared_basis(maps: dict[str, Tensor]) -> tuple[Tensor, float]:
         hypercolumn({s: m[i : i + 1] for s, m in maps.items()}, SIZE)[0, cells]
         for i in range(images)
     ]
-    return principal_directions(torch.stack(some), PartsConfig().pca_dims)
+    return principal_directions(torch.stack(some), DIRECTIONS)
 
 
 def compare(
@@ -257,9 +260,7 @@ def rates(encoder: Encoder, bank: ImageBank, given: argparse.Namespace) -> None:
             lambda: kmeans(hypercolumn_points(maps, SIZE), given.k, torch.arange(64))
         )
         encoding = 64 / walled(encode)
-    config = PartsConfig(
-        stages=stages, size=SIZE, k=given.k, foreground=ForegroundConfig(method="none")
-    )
+    config = PerImageConfig(stages=stages, size=SIZE, k=given.k, foreground=NoForegroundConfig())
     repeated = Repeated(images_BCHW, count)
     whole = count / walled(
         lambda: discover_parts(encoder, repeated, config, device=given.device), times=1
@@ -324,10 +325,8 @@ def discover_many(count: int, folder: str, answer: multiprocessing.Queue) -> Non
     torch.manual_seed(0)
     encoder = build_encoder("resnet18", small=True, width=0.125)
     images = Repeated(torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8), count)
-    config = PartsConfig(
-        method="dataset", k=4, size=16, foreground=ForegroundConfig(size=8, sample=64)
-    )
-    config.dataset.sample_images = 64
+    foreground = VotesConfig(size=8, sample=64)
+    config = DatasetConfig(k=4, size=16, sample_images=64, foreground=foreground)
     # what every discovery takes, whatever its length
     discover_parts(encoder, Repeated(images.pixels, 200), config)
     before = peak()

@@ -6,7 +6,7 @@
     python benchmarks/discovery_table.py ... --rows "single map" hypercolumn --k 8 --seeds 0
 
 Each row is what `launch/discover.py` does with the words in `ROWS`. Foreground and parts are
-learned on the training images with one clustering for all (parts.method=dataset), and judged on
+learned on the training images with one clustering for all (parts=dataset), and judged on
 the test images; mean over k-means seeds. MobileNetV2 at 224 px, images squashed to squares. Its
 maps are kept in memory: about 1 MB an image.
 """
@@ -24,9 +24,9 @@ from evaluation.part_scores import judge_parts
 from ssl_parts.data import ImageBank, build_bank
 from ssl_parts.encoders import make_encoder
 from ssl_parts.encoders.encoder import Encoder, Features
-from ssl_parts.jobs.discover import DiscoverConfig, register
 from ssl_parts.parts import discover_parts
 from ssl_parts.recipes.load import load_discovery
+from ssl_parts.recipes.schemas import DiscoverConfig
 
 # Co-segmentation is made for the fine grid of a ViT and groups of 30 images; a CNN's maps are
 # coarser.
@@ -41,16 +41,20 @@ CNN += [
     "parts.crf.near=0.5",
     "parts.crf.reach=0.625",
     "parts.group=0",
-    "parts.dataset.sample_points=128",
+    "parts.sample_points=128",
 ]
 ROWS = {
     "raw colour": ["parts.features=colour"],
-    "colour + xy": ["parts.features=colour_xy"],
+    "colour + xy": ["parts.features=colour", "parts.position=1"],
     "single map": [],
     "hypercolumn": ["parts.stages=[stage2,stage3,stage4,stage5]"],
     "co-segmentation": ["parts=cosegment", *CNN],
-    "UPM mining": ["parts=upm", "parts.method=dataset"],
-    "single map, no foreground": ["parts.foreground.method=none"],
+    "UPM mining": [
+        "parts/foreground=mining",
+        "parts.position=1",
+        "parts.size=56",
+    ],
+    "single map, no foreground": ["parts/foreground=none"],
 }
 COLUMNS = {
     "cub": ["keypoint_nmi", "keypoint_ari", "keypoint_error", "corloc", "box_iou"],
@@ -86,7 +90,6 @@ def main() -> None:
     )
     given = parser.parse_args()
     torch.set_num_threads(1)
-    register()
     shared = [
         f"data={given.data}",
         f"data.root={given.root}",

@@ -10,6 +10,7 @@ Shapes: N images, K part ids (background not counted), P keypoints, S size of an
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from ssl_parts.data.bank import ImageBank
@@ -319,7 +320,8 @@ def _overlap(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _box_of(front_HW: np.ndarray) -> tuple[float, float, float, float]:
-    pieces = ndimage.find_objects(largest_component(front_HW).astype(np.int8))
+    largest_1HW = largest_component(torch.from_numpy(front_HW)[None], diagonals=False)
+    pieces = ndimage.find_objects(largest_1HW[0].numpy().astype(np.int8))
     if not pieces:
         return 0.0, 0.0, 0.0, 0.0
     rows, columns = pieces[0]

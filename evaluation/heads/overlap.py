@@ -20,7 +20,8 @@ from torchvision.ops import box_iou
 from evaluation.features import frozen
 from evaluation.heads.head import Head, Looks
 from ssl_parts.data import ImageBank, Sample
-from ssl_parts.parts.foreground.mined_boxes import boxes_of, largest_component
+from ssl_parts.parts.foreground.mined_boxes import boxes_of
+from ssl_parts.parts.refinement.components import largest_component
 
 HALF = 0.5  # of a map's range: what lies above it is where the method looks
 NEAR = 0.1  # a keypoint is reached within this share of the box's longer side

@@ -12,7 +12,7 @@ from evaluation.part_scores import judge_parts
 from evaluation.protocols.bench import Bench, Measured, at_least, positive
 from evaluation.results import Measure
 from ssl_parts.errors import ConfigError
-from ssl_parts.parts import PartsConfig, PartStore, discover_parts
+from ssl_parts.parts import DatasetConfig, PartsConfig, PartStore, discover_parts
 
 
 @dataclass
@@ -140,7 +140,7 @@ class DiscoveryProtocol:
 
     run: str | None = None  # a run's folder: judge the stores of its rounds on its training images
     draws: int = 3  # k-means seeds, where parts are discovered here
-    parts: PartsConfig = field(default_factory=lambda: PartsConfig(method="dataset"))
+    parts: PartsConfig = field(default_factory=DatasetConfig)
 
     def check(self) -> None:
         """ConfigError for the first value out of range."""
@@ -174,7 +174,7 @@ class DiscoveryProtocol:
             )
             found.append(judge_parts(test, bench.test, train, bench.train).as_dict())
         values = {key: Measure.of([scores[key] for scores in found]) for key in found[0]}
-        layer = f"{'+'.join(self.parts.stages) or 'default stages'} at {self.parts.size}x{self.parts.size}"
+        layer = f"{'+'.join(self.parts.dense.stages) or 'default stages'} at {self.parts.size}x{self.parts.size}"
         splits = {"train": len(bench.train), "val": 0, "test": len(bench.test)}
         return Measured(values, splits, layer, "none", seeds)
 

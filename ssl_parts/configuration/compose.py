@@ -58,7 +58,8 @@ def compose_config(
         schema: the dataclass that the command reads.
         command: the folder of `configs` with its recipes.
         recipe: a file there, without .yaml.
-        words: changes, as "data=cub", "data.root=DIR", "train.lr=1e-3".
+        words: changes, as "data=cub", "data.root=DIR", "train.lr=1e-3"; a group that stands
+            elsewhere than its name says as "parts@protocol.parts=dataset".
         register: stores the schemas that groups refer to.
 
     Raises:
@@ -142,6 +143,7 @@ def check_words(command: str, words: Sequence[str], configs: Path = CONFIGS) -> 
             raise ConfigError(f"{word!r} is not key=value{near}")
 
 
+SCHEMA = "_schema.yaml"  # end of the names under which schemas of groups are stored
 RECIPE_FOLDERS = ("pretrain", "finetune", "discover", "evaluate")
 
 
@@ -161,21 +163,22 @@ def split_words(
         key = key.lstrip("+")
         if key.startswith("~"):
             raise ConfigError(f"{word!r}: keys cannot be removed; give the value null instead")
-        if key in groups:
-            chosen.append(_choice(key, text, groups[key]))
+        group = key.partition("@")[0]
+        if group in groups:
+            _check_option(group, text, groups[group])
+            chosen.append(f"{key}={text}")
         else:
             changes.append((key, text))
     return chosen, changes
 
 
-def _choice(group: str, option: str, options: list[str]) -> str:
+def _check_option(group: str, option: str, options: list[str]) -> None:
     if option not in options:
         near = did_you_mean(option, options)
         raise ConfigError(
             f"{group}={option}: no such file in configs/{group}{near}; there are: "
             f"{', '.join(options)}"
         )
-    return f"{group}={option}"
 
 
 def _groups(configs: Path) -> dict[str, list[str]]:
@@ -214,8 +217,26 @@ def explain_unknown(key: str, text: str, known: Sequence[str]) -> str:
     """The sentence for a key that does not exist."""
     if key in MOVED:
         return f"{key!r} in {f'{key}={text}'!r}: {MOVED[key]}"
+    owners = owners_of(key)
+    if owners:
+        return f"{key!r} in {f'{key}={text}'!r} is a key of {' and '.join(owners)}; choose it first"
     near = did_you_mean(key, known)
     return f"unknown key {key!r} in {f'{key}={text}'!r}{near}; --show-config prints all keys"
+
+
+def owners_of(key: str) -> list[str]:
+    """The choices of groups whose schema has this key, as "parts=dataset"."""
+    store, names, found = ConfigStore.instance(), key.split("."), []
+    for cut in range(1, len(names)):
+        group, rest = "/".join(names[:cut]), ".".join(names[cut:])
+        try:
+            schemas = [name for name in store.list(group) if name.endswith(SCHEMA)]
+        except OSError:  # no group of that name
+            continue
+        for name in schemas:
+            if rest in flatten(store.load(f"{group}/{name}").node):
+                found.append(f"{group}={name.removesuffix(SCHEMA)}")
+    return found
 
 
 def parse_value(text: str, node: Any) -> Any:

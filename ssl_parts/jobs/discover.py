@@ -42,7 +42,7 @@ def discover(config: DiscoverConfig) -> dict:
     bank = build_bank(config.data, start=state.process_index * 1009)
     device = state.device if config.run.device == "auto" else choose_device(config.run.device)
     encoder = _encoder(config, state).to(device) if config.parts.needs_encoder else None
-    mine = shard(len(bank), state.process_index, state.num_processes, max(1, config.parts.group))
+    mine = shard(len(bank), state.process_index, state.num_processes, config.parts.unit)
     with Progress("discovery", 0, len(mine), "image", state.is_main_process) as progress:
         store = discover_parts(
             encoder,

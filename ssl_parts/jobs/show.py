@@ -24,8 +24,7 @@ from ssl_parts.encoders.pictures import (
     principal_scores,
 )
 from ssl_parts.errors import ConfigError
-from ssl_parts.parts import PartsConfig, discover_parts
-from ssl_parts.parts.config import ForegroundConfig
+from ssl_parts.parts import ComponentConfig, PerImageConfig, VotesConfig, discover_parts
 from ssl_parts.parts.model import PartModel, load_part_model
 from ssl_parts.parts.palette import contact_sheet, overlay
 from ssl_parts.recipes.schemas import ShowConfig
@@ -125,9 +124,9 @@ def new_parts(
     config: ShowConfig, encoder: Encoder, images_NCHW: Tensor, paths: Sequence[Path]
 ) -> Parts:
     """k parts found in each of these images now."""
-    method = "votes" if len(paths) >= ENOUGH else "component"
+    foreground = VotesConfig() if len(paths) >= ENOUGH else ComponentConfig()
     grid = 56 if images_NCHW.shape[-1] >= 112 else 16
-    chosen = PartsConfig(k=config.k or 6, size=grid, foreground=ForegroundConfig(method=method))
+    chosen = PerImageConfig(k=config.k or 6, size=grid, foreground=foreground)
     store = discover_parts(encoder, _Given(images_NCHW, [str(path) for path in paths]), chosen)
     return store.batch(range(len(store))), store.k, store.background
 

@@ -5,10 +5,7 @@ centroids) is learned once, kept as `fit.pt` in the store's folder, and read bac
 processes and later runs.
 """
 
-import os
-import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,33 +13,26 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_parts.data.read_ahead import read_ahead
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.encoders.provenance import encoder_hash
 from ssl_parts.errors import PartDiscoveryError
-from ssl_parts.parts.clustering.dataset import DatasetClustering
-from ssl_parts.parts.clustering.per_image import PerImage
-from ssl_parts.parts.clustering.superpixels import Felzenszwalb, Slic
-from ssl_parts.parts.config import PartsConfig
 from ssl_parts.parts.dense.features import Batch, FeatureSource, Images
+from ssl_parts.parts.foreground.build import build_foreground
 from ssl_parts.parts.foreground.foreground import Foreground
-from ssl_parts.parts.match import id_tables
-from ssl_parts.parts.refinement.components import remove_islands
-from ssl_parts.parts.refinement.crf import label_costs, mean_field
+from ssl_parts.parts.learned import FIT, Learned, keep_first, load_learned, read_learned
+from ssl_parts.parts.match import id_tables, match_ids
+from ssl_parts.parts.methods.build import build_method
+from ssl_parts.parts.methods.config import PartsConfig
+from ssl_parts.parts.methods.dataset import DatasetClustering
+from ssl_parts.parts.methods.method import PartMethod
 from ssl_parts.parts.store import PartStore, StoreInfo, differences, fingerprint
 
-METHODS = {
-    "per_image": PerImage,
-    "dataset": DatasetClustering,
-    "slic": Slic,
-    "felzenszwalb": Felzenszwalb,
-}
 SPEED_ONLY = ("batch",)
 # Settings that concern the assignment of each image, not what is learned before.
-NOT_LEARNED = ("batch", "seed", "group", "iterations", "tolerance", "min_component", "crf")
-FIT = "fit.pt"
+NOT_LEARNED = ("batch", "seed", "group", "iterations", "tolerance", "crf")
 NUMBERING_IMAGES, NUMBERING_SALT = 200, 4
 
 
@@ -65,6 +55,7 @@ def discover_parts(
     Args:
         encoder: left as it was found; None for features=colour with a foreground that needs none.
         images: an `ImageBank`; row i of the store is image i.
+        config: `PerImageConfig`, `DatasetConfig`, ...: one class per method.
         out: folder of the store, made or continued; None keeps the ids in memory.
         rank, world_size: this process does its own block of images; the store is complete when all
             are done.
@@ -82,35 +73,41 @@ def discover_parts(
             non-finite features (with the image's path), a folder that holds a store made with
             other settings, `fitted` learned with other settings or by another encoder, `previous`
             of other images.
+
+    Example:
+        >>> from ssl_parts.data import ImageBank, build_dataset
+        >>> from ssl_parts.encoders import build_encoder
+        >>> from ssl_parts.parts import DatasetConfig, VotesConfig
+        >>> birds = build_dataset("synthetic_birds", None, "train", images=12, species=4)
+        >>> bank = ImageBank(birds, size=48, cache="none")
+        >>> encoder = build_encoder("resnet18", small=True, width=0.125)
+        >>> config = DatasetConfig(k=3, size=8, foreground=VotesConfig(size=8, clusters=[4]))
+        >>> store = discover_parts(encoder, bank, config)
+        >>> store[0].shape, store.k, store.background
+        (torch.Size([8, 8]), 4, 0)
     """
     config.check()
     if out is None and world_size > 1:
         raise PartDiscoveryError(
             "discovery by several processes needs a folder that they share; give `out`"
         )
-    device = torch.device(device)
-    source = FeatureSource(encoder, images, config, device)
-    foreground = Foreground(config.foreground, config.size)
-    info = _store_info(source, provenance)
+    discovery = Discovery.build(encoder, images, config, torch.device(device))
+    info = discovery.describe(provenance)
     _check_given(info, fitted, previous)
     store = PartStore(info) if out is None else PartStore.create(out, info)
-    todo = np.intersect1d(
-        store.pending(), shard(len(images), rank, world_size, max(1, config.group))
-    )
+    mine = shard(len(images), rank, world_size, config.unit)
+    todo = np.intersect1d(store.pending(), mine)
     if len(todo):
-        discovery = Discovery(source, METHODS[config.method](config), foreground)
         with _evaluating(encoder), torch.inference_mode():
-            if config.group == 0 or fitted is not None:
-                store.fit = _fit(discovery, store.path, fitted, previous)
-            _discover(
-                discovery, store, todo, progress or (lambda count: None), by_group=store.fit is None
-            )
+            if discovery.method.group == 0 or fitted is not None:
+                store.fit = _learn(discovery, store.path, fitted, previous)
+            _discover(discovery, store, todo, progress or (lambda count: None))
     return store
 
 
 def shard(count: int, rank: int, world_size: int, unit: int = 1) -> np.ndarray:
-    """The images of one process: contiguous, so that processes write to different pages, and whole
-    units of them.
+    """The images of one process, int64: contiguous, so that processes write to different pages, and
+    whole units of them.
     """
     units = -(-count // unit)
     first, last = units * rank // world_size, units * (rank + 1) // world_size
@@ -121,18 +118,35 @@ def shard(count: int, rank: int, world_size: int, unit: int = 1) -> np.ndarray:
 class Discovery:
     """A method, a foreground, and the images that both look at."""
 
+    config: PartsConfig
     source: FeatureSource
-    method: Any
+    method: PartMethod
     foreground: Foreground
 
-    def fit(self, rows: np.ndarray | None = None) -> dict:
+    @classmethod
+    def build(
+        cls, encoder: Encoder | None, images: Images, config: PartsConfig, device: torch.device
+    ) -> "Discovery":
+        """What a configuration asks for.
+
+        Raises:
+            ConfigError: no encoder where one is needed, or a stage that it does not have.
+        """
+        method = build_method(config, encoder)
+        foreground = build_foreground(config.foreground, encoder, config.dense, config.size)
+        stages = [*method.stages, *foreground.stages]
+        source = FeatureSource(encoder, images, stages, config.dense, config.seed, device)
+        return cls(config, source, method, foreground)
+
+    def fit(self, rows: np.ndarray | None = None) -> Learned:
         """Learn from these images (all of a group), or from seeded samples."""
         state = {"foreground": self.foreground.fit(self.source, rows)}
         self.foreground.load(state["foreground"])
         state["method"] = self.method.fit(self.source, self.foreground, rows)
         return state
 
-    def load(self, state: dict) -> None:
+    def load(self, state: Learned) -> None:
+        """Take over what `fit` returned."""
         self.foreground.load(state["foreground"])
         self.method.load(state["method"])
 
@@ -140,84 +154,73 @@ class Discovery:
         """Ids (count, S, S) uint8 as the store keeps them: 0 is the background where there is a
         foreground step.
         """
-        config = self.source.config
         mask_BN = self.foreground.mask(batch, self.source)
         ids_BN = self.method.assign(batch, self.source, mask_BN)
         if mask_BN is not None:
             ids_BN = ids_BN + 1
-        ids_BSS = ids_BN.view(-1, config.size, config.size)
-        if config.crf.iterations > 0:
-            ids_BSS = self._refined(batch, ids_BSS)
-        ids_BSS = ids_BSS[: batch.count].to(torch.uint8).cpu()
-        return (
-            remove_islands(ids_BSS, config.min_component) if config.min_component > 0 else ids_BSS
-        )
+        ids_BSS = ids_BN.view(-1, self.config.size, self.config.size)
+        ids_BSS = self.method.refine(ids_BSS, batch, self.foreground)
+        return ids_BSS[: batch.count].to(torch.uint8).cpu()
 
-    def _refined(self, batch: Batch, ids_BSS: Tensor) -> Tensor:
-        """Ids after the CRF, which starts from distances to centroids where there are some, else
-        from the ids.
-        """
-        config = self.source.config
-        behind_BSS = self.foreground.background_costs(batch, self.source)
-        if behind_BSS is not None and hasattr(self.method, "costs"):
-            costs_BLSS = torch.cat([behind_BSS[:, None], self.method.costs(batch, self.source)], 1)
-        else:
-            costs_BLSS = label_costs(ids_BSS, config.ids, config.crf.certainty)
-        pixels_B3SS = F.interpolate(
-            batch.images.float(), size=(config.size, config.size), mode="area"
+    def describe(self, provenance: dict[str, Any] | None) -> StoreInfo:
+        """What the store says about itself."""
+        config, images, encoder = self.config, self.source.images, self.source.encoder
+        settings = {key: value for key, value in asdict(config).items() if key not in SPEED_ONLY}
+        about = None
+        if encoder is not None:
+            about = {"name": encoder.name, "hash": encoder_hash(encoder)}
+        made_by = {
+            "encoder": about,
+            "config": settings,
+            "images": fingerprint(images.paths),
+            "image_size": images.size,
+        }
+        return StoreInfo(
+            count=len(images),
+            size=config.size,
+            k=config.ids,
+            background=0 if config.has_background else None,
+            scope=self.method.scope,
+            provenance=made_by | (provenance or {}),
         )
-        return mean_field(costs_BLSS, pixels_B3SS, config.crf).argmax(1)
 
 
 def _discover(
-    discovery: Discovery,
-    store: PartStore,
-    todo: np.ndarray,
-    progress: Callable[[int], None],
-    by_group: bool,
+    discovery: Discovery, store: PartStore, todo: np.ndarray, progress: Callable[[int], None]
 ) -> None:
-    """Write the ids of `todo`; by group, each block of parts.group images learns for itself first."""
-    source, config = discovery.source, discovery.source.config
+    """Write the ids of `todo`; where nothing was learned before, each block of parts.group images
+    learns for itself first.
+    """
+    source, by_group = discovery.source, store.fit is None
     if by_group:
-        blocks = [
-            np.arange(g, min(g + config.group, len(store)))
-            for g in np.unique(todo - todo % config.group)
-        ]
+        blocks = _groups_of(todo, discovery.method.group, len(store))
     else:
-        size = -(-config.batch // source.micro) * source.micro
+        size = -(-discovery.config.batch // source.micro) * source.micro
         blocks = [todo[at : at + size] for at in range(0, len(todo), size)]
-    for block, images_nCHW in _read_ahead(source.images, blocks):
-        starts = range(0, len(block), source.micro)
+    for block, images_nCHW in read_ahead(source.images.images, blocks):
+        source.kept = {} if by_group else None
+        pieces = [slice(at, at + source.micro) for at in range(0, len(block), source.micro)]
         if by_group:
-            source.kept = {}
-            for at in starts:
-                source.batch(block[at : at + source.micro], images_nCHW[at : at + source.micro])
+            for piece in pieces:
+                source.batch(block[piece], images_nCHW[piece])
             discovery.load(discovery.fit(block))
-        ids = []
-        for at in starts:
-            batch = source.batch(block[at : at + source.micro], images_nCHW[at : at + source.micro])
-            ids.append(discovery.ids(batch))
-        store.write(block, torch.cat(ids))
+        batches = (source.batch(block[piece], images_nCHW[piece]) for piece in pieces)
+        store.write(block, torch.cat([discovery.ids(batch) for batch in batches]))
         progress(len(block))
 
 
-def _read_ahead(images: Images, groups: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Each group with its images, the next group being read while this one is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(images.images, groups[0])
-        for i, group in enumerate(groups):
-            current = following.result()
-            if i + 1 < len(groups):
-                following = pool.submit(images.images, groups[i + 1])
-            yield group, current
+def _groups_of(todo: np.ndarray, group: int, count: int) -> list[np.ndarray]:
+    """All images of every group that has one in `todo`."""
+    firsts = np.unique(todo - todo % group)
+    return [np.arange(first, min(first + group, count)) for first in firsts]
 
 
 def _check_given(info: StoreInfo, fitted: PartStore | None, previous: PartStore | None) -> None:
-    """PartDiscoveryError where a store that was handed in does not belong to this discovery."""
+    """Raise PartDiscoveryError where a store that was handed in does not belong to this discovery."""
     if previous is not None and len(previous) != info.count:
         raise PartDiscoveryError(
-            f"{previous.path or 'the previous part store'} has {len(previous)} images, this data set {info.count}; "
-            "only rounds over the same images can be compared"
+            f"{previous.path or 'the previous part store'} has {len(previous)} images, this data "
+            f"set {info.count}; only rounds over the same images can be compared"
         )
     if fitted is None or "config" not in fitted.provenance:
         return
@@ -228,8 +231,8 @@ def _check_given(info: StoreInfo, fitted: PartStore | None, previous: PartStore 
     lines = differences(wanted, found, "parts.") + differences(_weights(info), _weights(fitted))
     if lines:
         raise PartDiscoveryError(
-            f"{fitted.path or 'the part store given as fitted'} was learned otherwise ({'; '.join(lines)}); "
-            "use the encoder and the settings that it was made with"
+            f"{fitted.path or 'the part store given as fitted'} was learned otherwise "
+            f"({'; '.join(lines)}); use the encoder and the settings that it was made with"
         )
 
 
@@ -238,79 +241,52 @@ def _weights(store: StoreInfo | PartStore) -> dict[str, Any]:
     return {"encoder.hash": encoder["hash"] if isinstance(encoder, dict) else encoder}
 
 
-def _fit(
+def _learn(
     discovery: Discovery, folder: Path | None, fitted: PartStore | None, previous: PartStore | None
-) -> dict:
+) -> Learned:
     """Learn from samples, or read what an earlier run or another process has learned."""
     kept = None if folder is None else folder / FIT
     if fitted is not None:
-        state = _fit_of(fitted)
-    elif kept is None or not kept.exists():
+        state = read_learned(fitted)
+    elif kept is not None and kept.exists():
+        state = load_learned(kept)
+    else:
         state = discovery.fit()
-        if previous is not None and "dataset" == previous.scope == discovery.method.scope:
-            discovery.load(state)
-            discovery.method.renumber(state["method"], _overlaps(discovery, previous))
+        if previous is not None:
+            _renumber(discovery, state, previous)
     if kept is not None:
         if not kept.exists():
-            _keep_first(state, kept)
-        state = torch.load(kept, map_location="cpu", weights_only=True)
+            keep_first(state, kept)
+        state = load_learned(kept)
     discovery.load(state)
     return state
+
+
+def _renumber(discovery: Discovery, state: Learned, previous: PartStore) -> None:
+    """Number parts of data-set scope so that they agree best with the previous round's.
+
+    Where there are fewer centroids than earlier parts, their order agrees, not their numbers.
+    """
+    method = discovery.method
+    if not isinstance(method, DatasetClustering):
+        return
+    if "image" in (method.scope, previous.scope):
+        return
+    discovery.load(state)
+    overlaps = _overlaps(discovery, previous)[:, : method.parts]
+    method.reorder(state["method"], match_ids(overlaps).argsort())
 
 
 def _overlaps(discovery: Discovery, previous: PartStore) -> np.ndarray:
     """int64 (K1, K2): cells of a sample of images with part i in the previous round and part j
     now.
     """
-    source = discovery.source
-    table = np.zeros((previous.k, source.config.ids), np.int64)
+    source, config = discovery.source, discovery.config
+    table = np.zeros((previous.k, config.ids), np.int64)
     for batch in source.batches(source.sample_rows(NUMBERING_IMAGES, NUMBERING_SALT)):
         before = previous.batch(batch.indices[: batch.count]).numpy()
-        table += id_tables(before, discovery.ids(batch).numpy(), *table.shape).sum(0)
-    return table[int(previous.background is not None) :, int(source.config.has_background) :]
-
-
-def _fit_of(store: PartStore) -> dict:
-    if store.fit is not None:
-        return store.fit
-    if store.path is None or not (store.path / FIT).exists():
-        raise PartDiscoveryError(
-            f"{store.path or 'the part store given as fitted'} has no {FIT} to use on other images"
-        )
-    return torch.load(store.path / FIT, map_location="cpu", weights_only=True)
-
-
-def _keep_first(state: dict, path: Path) -> None:
-    """Write beside and link into place; whoever comes second leaves the first one's file alone."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    torch.save(state, beside)
-    try:
-        os.link(beside, path)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without links: the last one wins, with the same content
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _store_info(source: FeatureSource, provenance: dict[str, Any] | None) -> StoreInfo:
-    config = source.config
-    settings = {key: value for key, value in asdict(config).items() if key not in SPEED_ONLY}
-    encoder = source.encoder
-    made_by = {
-        "encoder": None
-        if encoder is None
-        else {"name": encoder.name, "hash": encoder_hash(encoder)},
-        "config": settings,
-        "images": fingerprint(source.images.paths),
-        "image_size": source.images.size,
-    }
-    background = 0 if config.has_background else None
-    scope = "image" if config.group else METHODS[config.method].scope
-    return StoreInfo(
-        len(source.images), config.size, config.ids, background, scope, made_by | (provenance or {})
-    )
+        table += id_tables(before, discovery.ids(batch).numpy(), previous.k, config.ids).sum(0)
+    return table[int(previous.background is not None) :, int(config.has_background) :]
 
 
 @contextmanager

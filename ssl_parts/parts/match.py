@@ -1,12 +1,9 @@
-"""Which id of one round is which id of the next (DESIGN §5.7).
+"""Which id of one round is which id of the next.
 
 Shapes: N images, K ids.
 """
 
-from pathlib import Path
-
 import numpy as np
-import torch
 from scipy.optimize import linear_sum_assignment
 
 from ssl_parts.errors import PartDiscoveryError
@@ -50,7 +47,7 @@ def id_tables(
     return flat.reshape(count, k_first, k_second)
 
 
-def match_ids(table: np.ndarray, fixed: tuple[int, int] | None = None) -> np.ndarray:
+def match_ids(table: np.ndarray) -> np.ndarray:
     """New number (K2,) of each id of the second store, so that most cells keep the first store's
     numbers.
 
@@ -58,13 +55,11 @@ def match_ids(table: np.ndarray, fixed: tuple[int, int] | None = None) -> np.nda
     over get the numbers that are left over, so with K2 >= K1 the result is a permutation of
     0..K2-1; with K2 < K1 it is injective.
 
-    Args:
-        fixed: (i, j) forces id j of the second store to number i, as for the background.
+    Example:
+        >>> match_ids(np.array([[0, 9], [8, 1]]))
+        array([1, 0])
     """
     weights = table.astype(np.float64)
-    if fixed is not None:
-        weights[fixed[0], :] = weights[:, fixed[1]] = -1.0
-        weights[fixed] = weights.sum() + 1e18
     rows, columns = linear_sum_assignment(weights, maximize=True)
     numbers = np.full(table.shape[1], -1, np.int64)
     numbers[columns] = rows
@@ -72,32 +67,6 @@ def match_ids(table: np.ndarray, fixed: tuple[int, int] | None = None) -> np.nda
     for j in np.flatnonzero(numbers < 0):
         numbers[j] = next(free)
     return numbers
-
-
-def match_store(store: PartStore, previous: PartStore, path: Path | None = None) -> PartStore:
-    """A copy of `store` (in memory, or in the new folder `path`) with ids renumbered to agree with
-    `previous`.
-
-    Raises:
-        PartDiscoveryError: ids that mean something in one image only, or stores over different
-            images.
-    """
-    if "image" in (store.scope, previous.scope):
-        raise PartDiscoveryError(
-            "ids of a per-image discovery mean nothing in other images and cannot be matched"
-        )
-    if store.k < previous.k:
-        raise PartDiscoveryError(
-            f"cannot number {store.k} ids after {previous.k}; keep parts.k from round to round"
-        )
-    both = store.background is not None and previous.background is not None
-    fixed = (previous.background, store.background) if both else None
-    numbers = match_ids(contingency(previous, store), fixed).astype(np.uint8)
-    matched = PartStore(store.info) if path is None else PartStore.create(path, store.info)
-    for at in range(0, len(store), CHUNK):
-        rows = np.arange(at, min(at + CHUNK, len(store)))
-        matched.write(rows, torch.from_numpy(numbers[store.batch(rows).numpy()]))
-    return matched
 
 
 def _on_grid(ids_NHW: np.ndarray, size: int) -> np.ndarray:

@@ -4,7 +4,7 @@ Shape legend: B images, H x W their size, s the size discovery worked at, S x S 
 """
 
 import json
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from torchvision.transforms.v2.functional import resize
 from ssl_parts.data.records import Sample
 from ssl_parts.encoders import Encoder, open_encoder
 from ssl_parts.errors import DataError, WeightsError
-from ssl_parts.parts import PartsConfig, PartStore, StoreInfo, discover_parts
+from ssl_parts.parts.config import restore_config
+from ssl_parts.parts.discover import discover_parts
+from ssl_parts.parts.store import PartStore, StoreInfo
 
 VERSION = 1
 
@@ -33,7 +35,7 @@ class PartModel:
     """
 
     def __init__(self, encoder: Encoder, about: dict[str, Any], learned: dict[str, Any]) -> None:
-        self.config = _filled(PartsConfig(), about["config"])
+        self.config = restore_config(about["config"])
         self.encoder = encoder.eval()
         self.k, self.background, self.scope = about["k"], about["background"], about["scope"]
         self.image_size = about["image_size"]
@@ -150,11 +152,3 @@ def _listed(value: Any) -> Any:
     if value and all(key.isdigit() for key in value):
         return [_listed(value[str(i)]) for i in range(len(value))]
     return {key: _listed(item) for key, item in value.items()}
-
-
-def _filled(config: Any, values: dict[str, Any]) -> Any:
-    """A configuration with these values, its nested ones filled likewise."""
-    for name, value in values.items():
-        current = getattr(config, name)  # an unknown name is an error of version
-        setattr(config, name, _filled(current, value) if is_dataclass(current) else value)
-    return config

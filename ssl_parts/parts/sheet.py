@@ -17,7 +17,7 @@ def draw_parts(
     store: PartStore, images: Images, path: Path, count: int = 24, side: int = 128
 ) -> None:
     """At most `count` evenly spaced images, the same ones every time, as tiles of `side` pixels."""
-    chosen = torch.linspace(0, len(store) - 1, min(count, len(store))).long().tolist()
+    chosen = torch.linspace(0, len(store) - 1, min(count, len(store))).long().numpy()
     tiles = []
     for image, ids in zip(images.images(chosen), store.batch(chosen), strict=True):
         large = resize(image, [side, side], antialias=True)

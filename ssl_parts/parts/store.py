@@ -47,6 +47,7 @@ class StoreInfo:
     version: int = VERSION
 
     def check(self) -> None:
+        """Raise PartDiscoveryError for values that no store can have."""
         if self.scope not in SCOPES or not 1 <= self.k <= 256 or self.count < 1 or self.size < 1:
             raise PartDiscoveryError(
                 f"a part store needs count and size >= 1, 1 <= k <= 256 and scope in {SCOPES}, "
@@ -57,8 +58,20 @@ class StoreInfo:
 class PartStore:
     """Ids by image: `store[i]` is uint8 (h, w), `store.batch(indices)` uint8 (n, h, w).
 
-    `PartStore(info)` lives in memory; `create`, `open` and `save` deal with folders. `write` marks
-    rows as done only after their ids are on disk, so a killed discovery leaves whole rows only.
+    `PartStore(info)` lives in memory; `create` and `open` deal with folders. `write` marks rows as
+    done only after their ids are on disk, so a killed discovery leaves whole rows only.
+
+    Attributes:
+        info: what `meta.json` says.
+        path: the folder; None in memory.
+        fit: what discovery learned, where this process did it.
+
+    Example:
+        >>> import torch
+        >>> store = PartStore(StoreInfo(count=2, size=4, k=3, background=0))
+        >>> store.write([1], torch.ones(1, 4, 4, dtype=torch.uint8))
+        >>> store[1].unique().tolist(), store.pending().tolist()
+        ([1], [0])
     """
 
     def __init__(
@@ -67,17 +80,34 @@ class PartStore:
         info.check()
         self.info = info
         self.path: Path | None = None
-        self.fit: dict[str, Any] | None = None  # what discovery learned, where this process did it
+        self.fit: dict[str, Any] | None = None
         self._ids = np.zeros((info.count, info.size, info.size), np.uint8) if ids is None else ids
         self._done = np.zeros(info.count, bool) if done is None else done
 
-    k = property(lambda self: self.info.k, doc="Number of ids, background included.")
-    size = property(lambda self: self.info.size, doc="Height and width of an id map.")
-    background = property(lambda self: self.info.background, doc="Id of the background, or None.")
-    scope = property(lambda self: self.info.scope, doc='"image" or "dataset".')
-    provenance = property(
-        lambda self: self.info.provenance, doc="Encoder, configuration and images behind the ids."
-    )
+    @property
+    def k(self) -> int:
+        """Number of ids, background included."""
+        return self.info.k
+
+    @property
+    def size(self) -> int:
+        """Height and width of an id map."""
+        return self.info.size
+
+    @property
+    def background(self) -> int | None:
+        """Id of the background, or None."""
+        return self.info.background
+
+    @property
+    def scope(self) -> str:
+        """Where an id means the same part: in one "image", or in the whole "dataset"."""
+        return self.info.scope
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Encoder, configuration and images behind the ids."""
+        return self.info.provenance
 
     def __len__(self) -> int:
         return self.info.count
@@ -129,6 +159,7 @@ class PartStore:
 
     @property
     def complete(self) -> bool:
+        """Whether every image has its ids."""
         return bool(self._done.all())
 
     @classmethod
@@ -183,18 +214,6 @@ class PartStore:
         store = cls(info, ids, done)
         store.path = path
         return store
-
-    def save(self, path: Path) -> "PartStore":
-        """Copy everything, the list of finished rows included, to a new folder and open it."""
-        path = Path(path)
-        if path.exists():
-            raise PartDiscoveryError(f"cannot save a part store to {path}: it exists already")
-        copy = PartStore.create(path, self.info)
-        for at in range(0, len(self), 1024):
-            copy._ids[at : at + 1024] = self._ids[at : at + 1024]
-        copy._done[:] = self._done
-        _flush(copy._ids), _flush(copy._done)
-        return copy
 
     def verify(self, paths: Sequence[str] | None = None) -> None:
         """Read every row once and check it.

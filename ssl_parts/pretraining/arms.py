@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from ssl_parts.objectives import ObjectiveConfig
-from ssl_parts.parts import ForegroundConfig, PartsConfig
+from ssl_parts.parts.config import FelzenszwalbConfig, PartsConfig
 
 BASE, OURS = "base", "base + PARTICLE"
 MASKS = 16  # Felzenszwalb regions an image, at most; as many as DetCon samples
@@ -77,12 +77,4 @@ def result_title(config: ObjectiveConfig) -> str:
 
 def felzenszwalb_parts(parts: PartsConfig) -> PartsConfig:
     """Masks of the whole photograph, background too, on the grid of the run's own parts."""
-    foreground = ForegroundConfig(method="none")
-    return PartsConfig(
-        "felzenszwalb",
-        size=parts.size,
-        k=MASKS,
-        superpixels=parts.superpixels,
-        foreground=foreground,
-        batch=parts.batch,
-    )
+    return FelzenszwalbConfig(size=parts.size, k=MASKS, batch=parts.batch)

@@ -46,14 +46,14 @@ def check_run(run: Run) -> None:
     if run.config.views.swap_background > 0 and not run.config.parts.has_background:
         raise ConfigError(
             f"views.swap_background={run.config.views.swap_background} needs to know the background, but "
-            "parts.foreground.method=none; choose a foreground method or views.swap_background=0"
+            "parts/foreground=none leaves it in; choose another foreground or views.swap_background=0"
         )
     check_arms(run)
     if run.evaluated:
         # its absence is found now, not after the training
         open_dataset(run.config.data, run.config.data.test_split)
     encoder, parts = run.encoder(None), run.config.parts
-    encoder.check_stages([*parts.stages, *parts.foreground.stages])
+    encoder.check_stages(parts.named_stages)
     adapt(encoder, run.train.freeze_stages, run.train.lora_rank, run.train.lora_scale)
     for side in (run.config.views.size, run.bank.size):  # a ViT's patches must divide both
         encoder.eval()(torch.zeros(1, 3, side, side, device=run.accelerator.device))

@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 
 from evaluation.protocols import PROTOCOLS
 from ssl_parts.configuration.compose import compose_config, compose_words
+from ssl_parts.parts.config import PartsConfig, register_groups
 from ssl_parts.recipes.schemas import (
     Config,
     DiscoverConfig,
@@ -37,12 +38,12 @@ def compose_recipe(recipe: str, words: Sequence[str]) -> Config:
     Raises:
         ConfigError: as `compose_config`.
     """
-    return compose_config(Config, "pretrain", recipe, words)
+    return compose_config(Config, "pretrain", recipe, words, register_groups)
 
 
 def compose_discovery(recipe: str, words: Sequence[str]) -> DiscoverConfig:
     """A recipe of configs/discover with changes; raises as `compose_recipe`."""
-    return compose_config(DiscoverConfig, "discover", recipe, words)
+    return compose_config(DiscoverConfig, "discover", recipe, words, register_groups)
 
 
 def compose_evaluation(recipe: str, words: Sequence[str]) -> EvaluateConfig:
@@ -61,9 +62,12 @@ def compose_show(recipe: None, words: Sequence[str]) -> ShowConfig:
 
 
 def register_protocols(store: ConfigStore) -> None:
-    """Store the schema of each protocol as `protocol/ID_schema`."""
+    """Store the schema of each protocol as `protocol/ID_schema`, and those of discovery's parts."""
+    register_groups(store)
     for name, kind in PROTOCOLS.items():
-        store.store(group="protocol", name=f"{name}_schema", node=kind)
+        # the file of the protocol chooses the method
+        chosen_there = {"parts": PartsConfig()} if name == "discovery" else {}
+        store.store(group="protocol", name=f"{name}_schema", node=kind(**chosen_there))
 
 
 def load_export(words: Sequence[str]) -> ExportConfig:

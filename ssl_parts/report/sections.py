@@ -223,7 +223,7 @@ def parts_section(run: RunFiles) -> Section:
     ]
     if pictures and run.config.get("parts", {}).get("method") == "per_image":
         texts.append(
-            "Found in each image by itself (parts.method=per_image): a colour means nothing in another image."
+            "Found in each image by itself (parts=per_image): a colour means nothing in another image."
         )
     gaps = (
         []

@@ -128,6 +128,37 @@ def test_a_section_is_no_value_and_moved_keys_say_where_to(configs, monkeypatch)
         composed(configs, "data.side=3")
 
 
+def test_a_key_of_another_choice_of_a_group_names_it(configs):
+    @dataclass
+    class Shards(Data):
+        shard_size: int = 8
+
+    def register(store):
+        store.store(group="data", name="shards_schema", node=Shards)
+
+    with pytest.raises(ConfigError, match=r"'data\.shard_size=3' is a key of data=shards"):
+        compose_config(Small, "pretrain", "small", ["data.shard_size=3"], register, configs)
+
+
+def test_a_group_may_stand_elsewhere(configs):
+    @dataclass
+    class Two:
+        other: Data = field(default_factory=Data)
+
+        def check(self) -> None:
+            self.other.check()
+
+    (configs / "pretrain/two.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - /pretrain_schema\n  - /data@other: folder\n"
+    )
+    words = ["data@other=birds", "other.size=9"]
+    assert compose_config(Two, "pretrain", "two", words, configs=configs).other == Data(
+        "birds", None, 9
+    )
+    with pytest.raises(ConfigError, match="did you mean 'birds'"):
+        compose_config(Two, "pretrain", "two", ["data@other=brds"], configs=configs)
+
+
 def test_recipes_of_other_commands_are_named(configs):
     with pytest.raises(ConfigError, match="'default' is a recipe of discover, not of pretrain"):
         compose_config(Small, "pretrain", "default", configs=configs)

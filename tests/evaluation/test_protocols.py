@@ -16,7 +16,7 @@ from evaluation.segmenter import SegmenterConfig
 from ssl_parts.configuration.compose import CONFIGS
 from ssl_parts.errors import ConfigError, DataError
 from ssl_parts.jobs.evaluate import register
-from ssl_parts.parts import PartsConfig
+from ssl_parts.parts import DatasetConfig
 from ssl_parts.recipes.load import load_recipe
 
 QUICK = {
@@ -34,7 +34,7 @@ QUICK = {
     },
     "retrieval": {"images": 6, "draws": 2, "grid": 8, "k": 5},
     "overcluster": {"images": 6, "draws": 2, "grid": 8, "clusters": [6, 12]},
-    "discovery": {"draws": 2, "parts": PartsConfig(method="dataset", size=8, k=3)},
+    "discovery": {"draws": 2, "parts": DatasetConfig(size=8, k=3)},
 }
 
 
@@ -212,7 +212,7 @@ def test_rounds_of_a_run_are_judged_one_by_one(bench, tmp_path):
     from ssl_parts.parts import discover_parts
 
     for number in range(2):
-        config = PartsConfig(method="dataset", size=8, k=2 + number)
+        config = DatasetConfig(size=8, k=2 + number)
         discover_parts(
             bench.encoder, bench.train, config, tmp_path / f"round_{number:03d}" / "parts"
         )

@@ -24,7 +24,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from ssl_parts.errors import ConfigError, PartDiscoveryError
 from ssl_parts.jobs import discover as discovery
 from ssl_parts.parts import PartStore
-from ssl_parts.parts.discover import METHODS
+from ssl_parts.parts.config import METHOD_CONFIGS
 from ssl_parts.recipes.load import load_discovery
 
 REPO = Path(__file__).resolve().parents[2]
@@ -259,5 +259,6 @@ def test_mistakes_are_told(photographs, tmp_path, changes, error, said):
     "path", sorted((REPO / "configs/parts").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_recipes_compose_and_say_their_command(path):
-    assert load_discovery("default", ["data.root=x", f"parts={path.stem}"]).parts.method in METHODS
+    parts = load_discovery("default", ["data.root=x", f"parts={path.stem}"]).parts
+    assert parts.method in METHOD_CONFIGS
     assert re.search(rf"launch/discover.py data=.*parts={path.stem}\b", path.read_text())

@@ -9,7 +9,15 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.errors import ConfigError
-from ssl_parts.parts import ForegroundConfig, PartsConfig, PartStore, discover_parts
+from ssl_parts.parts import (
+    CosegmentConfig,
+    CrfConfig,
+    MaskConfig,
+    PartStore,
+    SaliencyConfig,
+    VotesConfig,
+    discover_parts,
+)
 from ssl_parts.parts.dense.facets import has_facets, vit_facet
 from ssl_parts.parts.foreground.saliency import (
     SalientClusters,
@@ -17,7 +25,6 @@ from ssl_parts.parts.foreground.saliency import (
     elected,
     salient_clusters,
 )
-from ssl_parts.parts.refinement.crf import CrfConfig
 
 
 def vit(**options):
@@ -112,8 +119,8 @@ def test_elbow_stops_one_behind_the_number_of_blobs():
     generator = torch.Generator().manual_seed(0)
     middle = 5 * torch.randn(4, 6, generator=generator)
     points = middle[torch.arange(400) % 4] + 0.1 * torch.randn(400, 6, generator=generator)
-    assert len(elbow_clusters(points, ForegroundConfig(elbow=0.8), seed=0)) == 5
-    assert len(elbow_clusters(points, ForegroundConfig(elbow=0.8, most_clusters=3), seed=0)) == 3
+    assert len(elbow_clusters(points, SaliencyConfig(elbow=0.8), seed=0)) == 5
+    assert len(elbow_clusters(points, SaliencyConfig(elbow=0.8, most_clusters=3), seed=0)) == 3
 
 
 def test_votes_by_hand():
@@ -136,13 +143,17 @@ def test_scores_are_margins_between_background_and_foreground():
     )
 
 
-COSEGMENT = PartsConfig(
-    "dataset",
+PLAIN = CrfConfig(iterations=0)
+ROUGH = SaliencyConfig(size=16, threshold=0.0, every=4)
+COSEGMENT = CosegmentConfig(
     group=8,
     k=2,
     size=16,
     stages=["middle"],
-    foreground=ForegroundConfig("saliency", every=4, smoothing=0.02),
+    foreground=replace(ROUGH, smoothing=0.02),
+    crf=PLAIN,
+    facet="token",  # a convolutional network
+    stride=0,
 )
 
 
@@ -172,7 +183,7 @@ def test_images_of_a_group_pass_the_encoder_once(tiny_encoder, disc_bank):
 
 
 def test_a_group_agrees_on_its_parts(tiny_encoder, disc_bank):
-    given = replace(COSEGMENT, group=20, foreground=ForegroundConfig("mask"), k=2)
+    given = replace(COSEGMENT, group=20, foreground=MaskConfig())
     ids, true = (
         discover_parts(tiny_encoder, disc_bank, given).batch(range(20)),
         disc_bank.masks[:, ::2, ::2],
@@ -182,17 +193,11 @@ def test_a_group_agrees_on_its_parts(tiny_encoder, disc_bank):
 
 
 def test_crf_starts_from_costs_where_there_are_some_and_from_ids_elsewhere(tiny_encoder, disc_bank):
-    rough = replace(
-        COSEGMENT, group=0, foreground=ForegroundConfig("saliency", every=4, smoothing=0.0)
-    )
-    for config in (
-        rough,
-        replace(rough, method="per_image"),
-        replace(rough, foreground=ForegroundConfig()),
-    ):
+    for foreground in (ROUGH, VotesConfig()):
+        config = replace(COSEGMENT, group=0, foreground=foreground)
         plain = discover_parts(tiny_encoder, disc_bank, config).batch(range(20))
         refined = discover_parts(
-            tiny_encoder, disc_bank, replace(config, crf=CrfConfig(iterations=5))
+            tiny_encoder, disc_bank, replace(config, crf=CrfConfig(5, 1.0, 3.0, 4.0, 13.0, 5.0))
         )
         refined = refined.batch(range(20))
         assert not torch.equal(plain, refined)
@@ -205,27 +210,17 @@ def test_crf_starts_from_costs_where_there_are_some_and_from_ids_elsewhere(tiny_
         assert edges(refined) < edges(plain)
 
 
-def test_group_needs_something_to_share():
-    with pytest.raises(ConfigError, match=r"parts\.group=30 needs parts\.method=dataset"):
-        PartsConfig(group=30).check()
-
-
-@pytest.mark.parametrize("method", ["attention", "saliency"])
-def test_a_vit_end_to_end_with_keys_and_overlapping_patches(method):
+def test_a_vit_end_to_end_with_keys_and_overlapping_patches():
     torch.manual_seed(0)
     model = timm.create_model(
         "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, num_classes=0
     )
     encoder = Encoder("vit_tiny_patch16_224", model, [0.5] * 3, [0.25] * 3, {})
-    foreground = ForegroundConfig(method, heads=[0, 2], every=4)
-    config = PartsConfig(
-        "dataset", k=3, size=14, facet="key", stride=4, group=8, foreground=foreground
+    config = CosegmentConfig(
+        k=3, size=14, group=8, foreground=SaliencyConfig(heads=[0, 2], every=4, size=14)
     )
     store = discover_parts(encoder, DiscBank(count=10), config)
     assert store.complete and len(store.batch(range(10)).unique()) >= 3
-    with pytest.raises(ConfigError, match=r"heads=\[7\]"):
-        discover_parts(
-            encoder,
-            DiscBank(count=2),
-            replace(config, foreground=ForegroundConfig(method, heads=[7])),
-        )
+    missing = replace(config, foreground=SaliencyConfig(heads=[7], size=14))
+    with pytest.raises(ConfigError, match=r"heads=\[7\]: this encoder has heads 0\.\.2"):
+        discover_parts(encoder, DiscBank(count=2), missing)

@@ -16,22 +16,23 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from ssl_parts.errors import ConfigError, PartDiscoveryError
 from ssl_parts.parts import (
-    DatasetClusteringConfig,
-    ForegroundConfig,
-    PartsConfig,
+    DatasetConfig,
+    MaskConfig,
+    NoForegroundConfig,
     PartStore,
+    PerImageConfig,
+    VotesConfig,
     discover_parts,
 )
-from ssl_parts.parts.dense.features import point_stages
+from ssl_parts.parts.dense.stages import point_stages
 
-CONFIG = PartsConfig(k=3, size=16)
+CONFIG = PerImageConfig(k=3, size=16)
+DATASET = DatasetConfig(k=3, size=16)
 METHODS = {
     "per_image": CONFIG,
-    "pca": replace(CONFIG, reduction="pca", pca_dims=8, polish=2, stages=["middle", "coarse"]),
-    "dataset": replace(CONFIG, method="dataset"),
-    "place": replace(
-        CONFIG, method="dataset", position=0.5, dataset=DatasetClusteringConfig(spherical=False)
-    ),
+    "pca": replace(CONFIG, pca_dims=8, polish=2, stages=["middle", "coarse"]),
+    "dataset": DATASET,
+    "place": replace(DATASET, position=0.5, spherical=False),
 }
 
 
@@ -76,11 +77,11 @@ SCRIPT = """
     sys.path.insert(0, {folder!r})
     from stand_ins import DiscBank, TinyEncoder
     from pathlib import Path
-    from ssl_parts.parts import PartsConfig, discover_parts
+    from ssl_parts.parts import PerImageConfig, discover_parts
     bank = DiscBank()
     def slowly(count):
         time.sleep(0.3)
-    discover_parts(TinyEncoder(), bank, PartsConfig(k=3, size=16, batch=4), Path({out!r}), progress=slowly)
+    discover_parts(TinyEncoder(), bank, PerImageConfig(k=3, size=16, batch=4), Path({out!r}), progress=slowly)
 """
 
 
@@ -122,8 +123,9 @@ def test_memory_does_not_grow_with_the_number_of_images(name, tiny_encoder, tmp_
         return found
 
     bank.images, tiny_encoder.forward = watched_read, watched_forward
-    config = replace(METHODS[name], batch=8, foreground=ForegroundConfig(sample=8))
-    config = replace(config, dataset=replace(config.dataset, sample_images=8))
+    config = replace(METHODS[name], batch=8, foreground=VotesConfig(sample=8))
+    if isinstance(config, DatasetConfig):
+        config = replace(config, sample_images=8)
     store = discover_parts(tiny_encoder, bank, config, tmp_path / "parts")
     # two batches of maps, and images that are read ahead
     assert len(alive) >= 12 and max(alive) <= 10
@@ -187,14 +189,12 @@ def test_dataset_assignment_is_the_nearest_centroid(tiny_encoder, disc_bank):
     from ssl_parts.parts import hypercolumn
 
     for spherical in (True, False):
-        settings = DatasetClusteringConfig(spherical=spherical)
-        config = PartsConfig(
-            "dataset",
+        config = DatasetConfig(
             k=4,
             size=16,
             stages=["fine", "coarse"],
-            dataset=settings,
-            foreground=ForegroundConfig("none"),
+            spherical=spherical,
+            foreground=NoForegroundConfig(),
         )
         store = discover_parts(tiny_encoder, disc_bank, config)
         state = store.fit["method"]
@@ -210,18 +210,10 @@ def test_dataset_assignment_is_the_nearest_centroid(tiny_encoder, disc_bank):
 def test_faiss_and_torch_agree(tiny_encoder, disc_bank):
     scores = []
     for spherical in (True, False):
+        config = DatasetConfig(k=2, size=16, spherical=spherical)
         stores = [
-            discover_parts(
-                tiny_encoder,
-                disc_bank,
-                PartsConfig(
-                    "dataset",
-                    k=2,
-                    size=16,
-                    dataset=DatasetClusteringConfig(backend=b, spherical=spherical),
-                ),
-            )
-            for b in ("torch", "faiss")
+            discover_parts(tiny_encoder, disc_bank, replace(config, backend=backend))
+            for backend in ("torch", "faiss")
         ]
         scores.append(
             normalized_mutual_info_score(all_ids(stores[0]).flatten(), all_ids(stores[1]).flatten())
@@ -230,35 +222,30 @@ def test_faiss_and_torch_agree(tiny_encoder, disc_bank):
 
 
 def test_elbow_finds_the_number_of_parts(tiny_encoder, disc_bank):
-    settings = DatasetClusteringConfig(elbow=0.3, spherical=False)
-    config = PartsConfig(
-        "dataset",
-        k=8,
-        size=16,
-        stages=["coarse"],
-        dataset=settings,
-        foreground=ForegroundConfig("mask"),
+    config = DatasetConfig(
+        k=8, size=16, stages=["coarse"], elbow=0.3, spherical=False, foreground=MaskConfig()
     )
     store = discover_parts(tiny_encoder, disc_bank, config)
     assert 2 <= len(store.fit["method"]["centroids_KD"]) <= 3
 
 
 def test_colour_needs_no_encoder(disc_bank):
-    for features in ("colour", "colour_xy"):
-        config = PartsConfig(features=features, k=3, size=16, foreground=ForegroundConfig("mask"))
+    for position in (0.0, 1.0):
+        config = replace(CONFIG, features="colour", position=position, foreground=MaskConfig())
+        assert not config.needs_encoder
         assert discover_parts(None, disc_bank, config).complete
     with pytest.raises(ConfigError, match="needs an encoder"):
-        discover_parts(None, disc_bank, PartsConfig())
+        discover_parts(None, disc_bank, CONFIG)
 
 
 def test_broken_features_and_too_many_parts_name_the_image(tiny_encoder, disc_bank):
-    for method in ("per_image", "dataset"):
-        good = discover_parts(tiny_encoder, disc_bank, replace(CONFIG, method=method))
+    for config in (CONFIG, DATASET):
+        good = discover_parts(tiny_encoder, disc_bank, config)
         broken = TinyEncoder()
         broken.forward = lambda x, stages: _poisoned(tiny_encoder, x, stages, disc_bank.pixels[13])
         with pytest.raises(PartDiscoveryError, match=r"non-finite.*disc_13\.png"):
-            discover_parts(broken, disc_bank, replace(CONFIG, method=method), fitted=good)
-    tight = replace(CONFIG, k=200, foreground=ForegroundConfig("mask"))
+            discover_parts(broken, disc_bank, config, fitted=good)
+    tight = replace(CONFIG, k=200, foreground=MaskConfig())
     with pytest.raises(PartDiscoveryError, match=r"parts\.k=200 but disc_\d+\.png has \d+ points"):
         discover_parts(tiny_encoder, disc_bank, tight)
 
@@ -272,26 +259,10 @@ def _poisoned(encoder, images, stages, target):
 
 
 def test_default_stages(tiny_encoder):
-    assert point_stages(tiny_encoder, PartsConfig()) == ("middle", "coarse")
-    assert point_stages(tiny_encoder, PartsConfig(method="dataset")) == ("middle",)
-    assert point_stages(tiny_encoder, PartsConfig(stages=["fine"])) == ("fine",)
-
-
-@pytest.mark.parametrize(
-    "change,message",
-    [
-        ({"method": "magic"}, "parts.method='magic'"),
-        ({"k": 0}, "parts.k=0"),
-        ({"k": 256}, "one byte"),
-        ({"k": 10, "size": 3}, "9 points"),
-        ({"foreground": ForegroundConfig("sky")}, "parts.foreground.method='sky'"),
-        ({"foreground": ForegroundConfig(least_share=0)}, "least_share=0"),
-        ({"dataset": DatasetClusteringConfig(elbow=1.5)}, "elbow=1.5"),
-    ],
-)
-def test_bad_configurations(change, message, tiny_encoder, disc_bank):
-    with pytest.raises(ConfigError, match=message):
-        discover_parts(tiny_encoder, disc_bank, replace(CONFIG, **change))
+    assert point_stages(tiny_encoder, CONFIG, with_last=True) == ("middle", "coarse")
+    assert point_stages(tiny_encoder, CONFIG, with_last=False) == ("middle",)
+    fine = replace(CONFIG, stages=["fine"])
+    assert point_stages(tiny_encoder, fine, with_last=True) == ("fine",)
 
 
 def test_several_processes_need_a_folder(tiny_encoder, disc_bank):

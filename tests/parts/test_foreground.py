@@ -1,21 +1,23 @@
-import numpy as np
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from parts_stand_ins import DiscBank
 
 from ssl_parts.errors import PartDiscoveryError
-from ssl_parts.parts import ForegroundConfig, PartsConfig, discover_parts
-from ssl_parts.parts.foreground.scores import (
-    away_from_border,
-    box_mask,
-    given_mask,
-    smooth,
-    spectral_scores,
-    to_mask,
+from ssl_parts.parts import (
+    BoxConfig,
+    ComponentConfig,
+    MaskConfig,
+    NoForegroundConfig,
+    PerImageConfig,
+    VotesConfig,
+    discover_parts,
 )
+from ssl_parts.parts.foreground.annotated import box_mask, given_mask
+from ssl_parts.parts.foreground.scores import away_from_border, smooth, to_mask
 from ssl_parts.parts.foreground.votes import centred_prior, fit_votes
-from ssl_parts.parts.refinement.components import largest_component, remove_islands
 
 
 def iou(store, bank):
@@ -29,55 +31,45 @@ def iou(store, bank):
     return ((front & true).sum((1, 2)) / (front | true).sum((1, 2))).mean().item()
 
 
-LEAST = {"votes": 0.55, "spectral": 0.75, "component": 0.75, "box": 0.7, "mask": 0.9}
+SCORED = {"smoothing": 0.02, "stages": ["middle"]}
+LEAST = {
+    "votes": (VotesConfig(**SCORED), 0.55),
+    "component": (ComponentConfig(**SCORED), 0.75),
+    "box": (BoxConfig(), 0.7),
+    "mask": (MaskConfig(), 0.9),
+}
 
 
 @pytest.mark.parametrize("method", LEAST)
 def test_each_method_finds_the_disc(method, tiny_encoder):
+    foreground, least = LEAST[method]
     bank = DiscBank(halves=False)
-    settings = ForegroundConfig(method, smoothing=0.02, stages=["middle"], affinity=0.8)
-    store = discover_parts(tiny_encoder, bank, PartsConfig(k=2, size=16, foreground=settings))
-    assert iou(store, bank) > LEAST[method]
+    store = discover_parts(tiny_encoder, bank, PerImageConfig(k=2, size=16, foreground=foreground))
+    assert iou(store, bank) > least
 
 
-def test_auto_is_votes_and_none_has_no_background(tiny_encoder, disc_bank):
-    runs = [
-        discover_parts(
-            tiny_encoder, disc_bank, PartsConfig(k=3, size=8, foreground=ForegroundConfig(method))
-        )
-        for method in ("auto", "votes", "none")
-    ]
-    assert torch.equal(runs[0].batch(range(20)), runs[1].batch(range(20)))
-    assert (runs[0].background, runs[0].k) == (0, 4)
-    assert (runs[2].background, runs[2].k) == (None, 3)
+def test_none_has_no_background(tiny_encoder, disc_bank):
+    config = PerImageConfig(k=3, size=8)
+    votes = discover_parts(tiny_encoder, disc_bank, config)
+    none = discover_parts(tiny_encoder, disc_bank, replace(config, foreground=NoForegroundConfig()))
+    assert (votes.background, votes.k) == (0, 4)
+    assert (none.background, none.k) == (None, 3)
 
 
 def test_given_annotations_must_be_there(tiny_encoder):
     class Bare(DiscBank):
         def sample(self, i):
-            from dataclasses import replace
-
             return replace(super().sample(i), box=None, part_mask=None)
 
-    for method, what in (("box", "no box"), ("mask", "no part mask")):
+    class Unknown(DiscBank):
+        sample = property()
+
+    for foreground, what in ((BoxConfig(), "no box"), (MaskConfig(), "no part mask")):
+        config = PerImageConfig(k=2, size=8, foreground=foreground)
         with pytest.raises(PartDiscoveryError, match=f"disc_0.png has {what}"):
-            discover_parts(
-                tiny_encoder, Bare(), PartsConfig(k=2, size=8, foreground=ForegroundConfig(method))
-            )
-
-
-def test_spectral_cut_against_brute_force():
-    """Two groups of cells: the cut of least normalised cost is the one between them, whatever the
-    noise.
-    """
-    generator = torch.Generator().manual_seed(0)
-    inside = torch.zeros(6, 6, dtype=torch.bool)
-    inside[2:5, 2:4] = True
-    points = torch.where(
-        inside.flatten()[:, None], torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0])
-    )
-    points = points + 0.1 * torch.randn(36, 3, generator=generator)
-    assert torch.equal(spectral_scores(points[None])[0] > 0, inside.flatten())
+            discover_parts(tiny_encoder, Bare(), config)
+        with pytest.raises(PartDiscoveryError, match="need a data set with annotations"):
+            discover_parts(tiny_encoder, Unknown(), config)
 
 
 def test_sign_puts_the_frame_outside():
@@ -137,19 +129,3 @@ def test_box_and_given_masks_by_hand():
     assert torch.equal(
         given_mask([torch.stack([mask, torch.zeros_like(mask)])], 4).view(4, 4), expected
     )
-
-
-def test_islands_take_what_is_around_them():
-    ids = torch.zeros(1, 9, 9, dtype=torch.uint8)
-    ids[0, :, 5:] = 1
-    ids[0, 4, 2], ids[0, 2, 7], ids[0, 6:8, 6:8] = 2, 3, 4
-    cleaned = remove_islands(ids, 3)[0]
-    assert cleaned[4, 2] == 0 and cleaned[2, 7] == 1
-    assert (cleaned[6:8, 6:8] == 4).all()
-    assert torch.equal(remove_islands(ids[:, :1, :2], 5), ids[:, :1, :2])  # nothing would stay
-
-
-def test_largest_component():
-    mask = np.array([[1, 1, 0, 1], [0, 0, 0, 0], [0, 1, 1, 1]], bool)
-    assert largest_component(mask).tolist() == [[False] * 4, [False] * 4, [False, True, True, True]]
-    assert not largest_component(np.zeros((2, 2), bool)).any()

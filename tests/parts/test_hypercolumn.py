@@ -4,9 +4,9 @@ import torch.nn.functional as F
 
 from ssl_parts.errors import ConfigError
 from ssl_parts.parts.clustering.kmeans import kmeans
-from ssl_parts.parts.clustering.points import hypercolumn_points
 from ssl_parts.parts.dense.hypercolumn import hypercolumn, projected_hypercolumn, resized_norms
 from ssl_parts.parts.dense.isometry import isometric, principal_directions
+from ssl_parts.parts.dense.points import hypercolumn_points
 
 
 def maps(seed=0):
@@ -31,7 +31,8 @@ def test_hypercolumn_by_hand():
 @pytest.mark.parametrize("size", [6, 20, 33])
 def test_isometry_keeps_every_inner_product(normalize, size):
     wide = hypercolumn(maps(), size, normalize).double()
-    narrow = hypercolumn(maps(), size, normalize, exact_reduction=True).double()
+    coordinates = [isometric(map_BDhw) for map_BDhw in maps().values()]
+    narrow = hypercolumn(coordinates, size, normalize).double()
     assert narrow.shape[2] == 49 + 48 + 12 < wide.shape[2]
     scale = wide.square().sum(2).max()
     assert torch.allclose(wide @ wide.mT / scale, narrow @ narrow.mT / scale, atol=2e-6)
@@ -44,9 +45,7 @@ def test_isometry_gives_the_same_clusters():
         4, 256, 7, 7, generator=generator
     )
     wide = kmeans(hypercolumn([image], 28), 6, tolerance=0.0, iterations=300)
-    narrow = kmeans(
-        hypercolumn([image], 28, exact_reduction=True), 6, tolerance=0.0, iterations=300
-    )
+    narrow = kmeans(hypercolumn([isometric(image)], 28), 6, tolerance=0.0, iterations=300)
     assert torch.equal(wide.ids_BN, narrow.ids_BN)
     assert torch.allclose(wide.inertia_B, narrow.inertia_B, rtol=1e-5)
 
@@ -83,8 +82,6 @@ def test_principal_directions_are_those_of_the_variance_within_images():
     basis, share = principal_directions(points, 2)
     assert torch.allclose(basis.abs(), torch.eye(5)[:, :2], atol=0.05)
     assert share == pytest.approx(34 / 35.02, abs=0.01)
-    # 25 / 35.02 are not enough, 34 are
-    assert principal_directions(points, 5, enough=0.9)[0].shape == (5, 2)
     assert principal_directions(points, 5)[0].shape == (5, 5)
 
 

@@ -5,8 +5,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from ssl_parts.errors import PartDiscoveryError
-from ssl_parts.parts.clustering.kmeans import kmeans, polish, uniforms
-from ssl_parts.parts.clustering.points import dense_points
+from ssl_parts.parts.clustering.kmeans import kmeans, polish
+from ssl_parts.parts.dense.points import dense_points
+from ssl_parts.parts.dense.sampling import uniforms
 
 
 def blobs(images=6, points=300, channels=12, centres=9, spread=0.3, seed=0):

@@ -8,16 +8,15 @@ from sklearn.metrics.cluster import contingency_matrix
 
 from ssl_parts.errors import PartDiscoveryError
 from ssl_parts.parts import (
-    PartsConfig,
+    DatasetConfig,
     PartStore,
     StoreInfo,
     contingency,
     match_ids,
-    match_store,
     part_stats,
     store_nmi,
 )
-from ssl_parts.parts.clustering.dataset import DatasetClustering
+from ssl_parts.parts.methods.dataset import DatasetClustering
 from ssl_parts.parts.stats import nmi_of_table
 
 INFO = StoreInfo(count=6, size=8, k=5, background=0, scope="dataset")
@@ -54,16 +53,6 @@ def test_ids_of_one_image_are_compared_within_it():
     assert store_nmi(store(ids=ids), store(ids=shifted)) < 0.5
 
 
-def test_renumbering_undoes_any_permutation_and_keeps_the_background():
-    first = store(0)
-    permutation = torch.tensor([0, 3, 1, 4, 2], dtype=torch.uint8)
-    second = store(ids=permutation[first.batch(range(6)).long()])
-    assert torch.equal(match_store(second, first).batch(range(6)), first.batch(range(6)))
-    full = torch.tensor([4, 3, 1, 0, 2], dtype=torch.uint8)
-    third = match_store(store(ids=full[first.batch(range(6)).long()]), first)
-    assert torch.equal(third.batch(range(6)) == 0, full[first.batch(range(6)).long()] == 0)
-
-
 def test_matching_is_optimal_by_brute_force():
     from itertools import permutations
 
@@ -82,13 +71,9 @@ def test_more_ids_than_before_get_new_numbers():
     assert numbers.tolist() == [2, 0, 1]
 
 
-def test_what_cannot_be_matched():
-    with pytest.raises(PartDiscoveryError, match="mean nothing in other images"):
-        match_store(store(info=replace(INFO, scope="image")), store())
+def test_stores_of_other_images_cannot_be_compared():
     with pytest.raises(PartDiscoveryError, match="6 and 4 images"):
         contingency(store(), store(info=replace(INFO, count=4)))
-    with pytest.raises(PartDiscoveryError, match="cannot number 4 ids after 5"):
-        match_store(store(info=replace(INFO, k=4)), store())
 
 
 def test_stores_of_different_sizes_share_a_grid():
@@ -121,8 +106,10 @@ def test_centroids_take_the_numbers_of_the_parts_they_cover(found):
     overlaps = np.ones((4, 4), np.int64)
     for new, old in enumerate(old_of_new):
         overlaps[old, new] = 100
-    state = {"centroids_KD": torch.arange(float(found))[:, None]}
-    DatasetClustering(PartsConfig(method="dataset", k=4)).renumber(state, overlaps)
+    state = {"mean_D": torch.zeros(1), "centroids_KD": torch.arange(float(found))[:, None]}
+    method = DatasetClustering(DatasetConfig(k=4, features="colour"), None)
+    method.load(state)
+    method.reorder(state, match_ids(overlaps[:, : method.parts]).argsort())
     assert state["centroids_KD"].flatten().tolist() == sorted(
         range(found), key=lambda new: old_of_new[new]
     )

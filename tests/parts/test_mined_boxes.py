@@ -1,15 +1,12 @@
-"""Boxes of mined objects against scipy's components, and objects and parts put in by hand."""
+"""Boxes of mined objects: objects and parts put in by hand."""
 
 import pytest
 import torch
-from scipy import ndimage
 
 from ssl_parts.errors import PartDiscoveryError
-from ssl_parts.parts import mined_boxes
 from ssl_parts.parts.foreground.mined_boxes import (
     MinedObject,
     boxes_of,
-    largest_component,
     mine_object,
     part_boxes,
 )
@@ -24,40 +21,6 @@ def blob_map(height=8, width=8, channels=16, seed=0):
         i = int(torch.randint(height * width, (1,), generator=generator))
         maps[d].view(-1)[i] += 3
     return maps
-
-
-@pytest.fixture(params=["scan", "sweeps"])
-def numbering(request, monkeypatch):
-    """Both ways to number components: by scipy on a CPU, and for a batch on any device."""
-    if request.param == "sweeps":
-        monkeypatch.setattr(mined_boxes, "_numbers_by_scan", mined_boxes.numbers_by_sweeps)
-
-
-@pytest.mark.parametrize("density", [0.0, 0.3, 0.5, 0.8, 1.0])
-def test_largest_component_is_scipys(density, numbering):
-    masks = torch.rand(6, 9, 7, generator=torch.Generator().manual_seed(2)) < density
-    found = largest_component(masks)
-    for mask, mine in zip(masks, found):
-        labels, count = ndimage.label(mask.numpy(), structure=torch.ones(3, 3).numpy())
-        sizes = [int((labels == i).sum()) for i in range(1, count + 1)]
-        if not sizes:
-            assert not mine.any()
-            continue
-        assert mine.sum() == max(sizes)
-        assert mine.numpy().tolist() == (labels == sizes.index(max(sizes)) + 1).tolist()
-
-
-def test_of_two_equal_components_the_first_is_taken(numbering):
-    mask = torch.zeros(1, 4, 5, dtype=torch.bool)
-    mask[0, 0, 3:] = mask[0, 2:, 0] = True
-    assert largest_component(mask).nonzero().tolist() == [[0, 0, 3], [0, 0, 4]]
-
-
-def test_a_snake_is_one_component(numbering):
-    mask = torch.zeros(1, 9, 9, dtype=torch.bool)
-    mask[:, ::2] = True
-    mask[:, 1, 8] = mask[:, 3, 0] = mask[:, 5, 8] = mask[:, 7, 0] = True
-    assert torch.equal(largest_component(mask), mask)
 
 
 def test_box_goes_to_the_far_edges_and_is_the_image_where_nothing_is():

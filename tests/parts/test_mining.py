@@ -4,9 +4,8 @@ import pytest
 import torch
 from parts_stand_ins import DiscBank
 
-from ssl_parts.parts import ForegroundConfig, PartsConfig, discover_parts
+from ssl_parts.parts import DatasetConfig, MiningConfig, PerImageConfig, discover_parts
 from ssl_parts.parts.foreground.mining import (
-    keep_largest,
     mining_scores,
     pair_support,
     support_map,
@@ -51,16 +50,6 @@ def test_nothing_frequent_is_nothing():
     assert torch.isfinite(mining_scores(torch.zeros(1, 4, 3, 3), 0.5)).all()
 
 
-def test_keep_largest():
-    mask = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 1], [1, 1, 0, 1], [1, 1, 0, 0]]).bool().view(1, 16)
-    assert keep_largest(mask).view(4, 4).int().tolist() == [
-        [0] * 4,
-        [0] * 4,
-        [1, 1, 0, 0],
-        [1, 1, 0, 0],
-    ]
-
-
 class Detector(torch.nn.Module):
     """Many channels that fire on saturated colours, as those of a trained network fire on objects."""
 
@@ -80,13 +69,11 @@ class Detector(torch.nn.Module):
         return tuple(stages)
 
 
-@pytest.mark.parametrize("method", ["per_image", "dataset"])
-def test_mining_as_foreground_of_a_discovery(method):
+@pytest.mark.parametrize("kind", [PerImageConfig, DatasetConfig])
+def test_mining_as_foreground_of_a_discovery(kind):
     bank = DiscBank()
-    settings = ForegroundConfig("mining", smoothing=0.0)
-    store = discover_parts(
-        Detector(), bank, PartsConfig(method, k=2, size=16, position=0.5, foreground=settings)
-    )
+    config = kind(k=2, size=16, position=0.5, foreground=MiningConfig(size=16))
+    store = discover_parts(Detector(), bank, config)
     front, true = store.batch(range(20)) > 0, bank.masks[:, ::2, ::2] > 0
     overlap = ((front & true).sum((1, 2)) / (front | true).sum((1, 2))).mean()
     assert overlap > 0.7

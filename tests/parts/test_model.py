@@ -12,8 +12,13 @@ from safetensors.torch import load_file, save_file
 from ssl_parts.encoders import build_encoder, encoder_hash
 from ssl_parts.errors import DataError, WeightsError
 from ssl_parts.export import export_encoder
-from ssl_parts.parts import discover_parts
-from ssl_parts.parts.config import ForegroundConfig, PartsConfig
+from ssl_parts.parts import (
+    DatasetConfig,
+    NoForegroundConfig,
+    PerImageConfig,
+    VotesConfig,
+    discover_parts,
+)
 from ssl_parts.parts.model import load_part_model
 
 SETTINGS = dict(name="resnet18", small=True, width=0.25, last_stage="layer3")
@@ -48,9 +53,11 @@ def encoder_of(seed):
     return encoder.eval()
 
 
-def parts_config(method="dataset", foreground="none", **changes):
-    chosen = ForegroundConfig(method=foreground, size=8, clusters=[4, 8])
-    return PartsConfig(method=method, size=12, k=4, foreground=chosen, **changes)
+VOTES = VotesConfig(size=8, clusters=[4, 8])
+
+
+def parts_config(kind=DatasetConfig, foreground=None, **changes):
+    return kind(size=12, k=4, foreground=foreground or NoForegroundConfig(), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +81,7 @@ def make_run(folder, config, finder, last):
     )
 
 
-@pytest.mark.parametrize("foreground", ["none", "votes"])
+@pytest.mark.parametrize("foreground", [None, VOTES], ids=["none", "votes"])
 def test_ids_of_discovery_come_back(foreground, finder, tmp_path):
     store = make_run(tmp_path / "run", parts_config(foreground=foreground), finder, encoder_of(1))
     out = export_encoder(tmp_path / "run", tmp_path / "out", image_size=SIZE)
@@ -89,7 +96,7 @@ def test_ids_of_discovery_come_back(foreground, finder, tmp_path):
 
 
 def test_clustering_of_each_image_by_itself(finder, tmp_path):
-    store = make_run(tmp_path / "run", parts_config(method="per_image"), finder, finder)
+    store = make_run(tmp_path / "run", parts_config(PerImageConfig), finder, finder)
     model = load_part_model(export_encoder(tmp_path / "run", tmp_path / "out"))
     assert model.scope == "image"
     # number 0 has the seed of a new image
@@ -99,7 +106,7 @@ def test_clustering_of_each_image_by_itself(finder, tmp_path):
 
 
 def test_pca_is_kept(finder, tmp_path):
-    config = parts_config(method="per_image", reduction="pca", pca_dims=8)
+    config = parts_config(PerImageConfig, pca_dims=8)
     store = make_run(tmp_path / "run", config, finder, finder)
     model = load_part_model(export_encoder(tmp_path / "run", tmp_path / "out"))
     assert torch.equal(model.ids(Bank().tensor[:1])[0], store[0])

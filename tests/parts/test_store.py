@@ -46,13 +46,6 @@ def test_what_is_written_is_read_back_after_opening_again(tmp_path):
     store.verify([f"{i}.png" for i in range(10)])
 
 
-def test_save_and_memory(tmp_path):
-    copy = full().save(tmp_path / "copy")
-    assert torch.equal(copy.batch(range(10)), ids(range(10))) and copy.complete
-    with pytest.raises(PartDiscoveryError, match="exists already"):
-        full().save(tmp_path / "copy")
-
-
 def test_unfinished_rows_are_known_and_never_handed_out(tmp_path):
     store = PartStore.create(tmp_path / "parts", INFO)
     store.write([4, 5], ids([4, 5]))

@@ -11,14 +11,12 @@ from parts_stand_ins import DiscBank
 from skimage import segmentation
 from sklearn.metrics import adjusted_rand_score
 
-from ssl_parts.errors import ConfigError
-from ssl_parts.parts import ForegroundConfig, PartsConfig, SuperpixelConfig, discover_parts
-from ssl_parts.parts.clustering.superpixels import at_centres, largest
+from ssl_parts.parts import FelzenszwalbConfig, MaskConfig, SlicConfig, discover_parts
+from ssl_parts.parts.methods.superpixels import at_centres, largest
 
-NONE = ForegroundConfig("none")
 CONFIGS = {
-    "slic": PartsConfig("slic", k=20, size=32, foreground=NONE),
-    "felzenszwalb": PartsConfig("felzenszwalb", k=20, size=32, foreground=NONE),
+    "slic": SlicConfig(k=20, size=32),
+    "felzenszwalb": FelzenszwalbConfig(k=20, size=32),
 }
 
 
@@ -65,7 +63,7 @@ def test_ids_do_not_depend_on_batch_or_processes_and_foreground_goes_first(
     for rank in (1, 0):
         found = discover_parts(None, disc_bank, config, tmp_path / "ranks", rank=rank, world_size=2)
     assert torch.equal(found.batch(range(len(found))), expected) and found.background is None
-    with_object = replace(config, foreground=ForegroundConfig("mask"))
+    with_object = replace(config, foreground=MaskConfig())
     store = discover_parts(tiny_encoder, disc_bank, with_object)
     ids, inside = store.batch(range(len(store))), disc_bank.masks[:, ::2, ::2] > 0
     assert store.background == 0 and ((ids > 0) == inside).float().mean() > 0.9
@@ -96,16 +94,3 @@ def test_cells_read_the_pixel_under_their_centre():
     labels = np.arange(36).reshape(6, 6)
     assert at_centres(labels, 6).tolist() == labels.tolist()
     assert at_centres(labels, 2).tolist() == [[7, 10], [25, 28]]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"scale": 0}, "superpixels.scale=0"),
-        ({"least_share": 1}, "least_share=1"),
-        ({"sigma": -1}, "sigma=-1"),
-    ],
-)
-def test_values_that_cannot_work_are_named(wrong, message):
-    with pytest.raises(ConfigError, match=message):
-        PartsConfig("slic", superpixels=SuperpixelConfig(**wrong)).check()

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ssl_parts.errors import PartDiscoveryError
-from ssl_parts.parts.clustering.points import Points, dense_points
+from ssl_parts.parts.dense.points import Points, dense_points
+from ssl_parts.parts.dense.sampling import uniforms
 
 # Images that are clustered together. The size of a chunk is a function of the shapes only and the
 # last chunk is padded, so that matrix products always see the same shapes: libraries choose other
@@ -63,12 +64,19 @@ def kmeans(
     Args:
         points: float (B,N,D), any device; or `Points`, then centroids are in the coordinates of
             its blocks.
-        k: clusters an image. seed: one for all images, or long (B,), one an image.
+        k: clusters per image. seed: one for all images, or long (B,), one per image.
         weights_BN: bool (points that take part) or non-negative float weights. names: (B,) paths
             for messages.
 
     Raises:
         PartDiscoveryError: fewer than k points take part in an image, or a point is not finite.
+
+    Example:
+        >>> import torch
+        >>> left, right = torch.zeros(2, 5, 3), torch.ones(2, 5, 3)
+        >>> found = kmeans(torch.cat([left, right], dim=1), k=2)
+        >>> found.ids_BN.shape, found.k_B.tolist(), found.inertia_B.tolist()
+        (torch.Size([2, 10]), [2, 2], [0.0, 0.0])
     """
     if k < 1 or iterations < 1 or tolerance < 0:
         raise PartDiscoveryError(
@@ -150,21 +158,6 @@ def _finish(
     ids_BN, centroids_BKD, near_BN = _last_assignment(points, weights_BN, centroids_BKD)
     ids_BN, centroids_BKD, k_B = _compact(ids_BN, weights_BN, centroids_BKD + mean_B1D)
     return ids_BN, centroids_BKD, (near_BN.double() * weights_BN).sum(1), iterations_B, k_B
-
-
-def uniforms(seeds_B: Tensor, count: int) -> Tensor:
-    """`count` numbers in [0, 1) an image from its seed alone (SplitMix64, Steele et al. 2014):
-    float64 (B, count).
-    """
-    step = torch.arange(1, count + 1, dtype=torch.long)
-    z = _mix(seeds_B.cpu().long()[:, None] * 0x2545F4914F6CDD1D) + step * -0x61C8864680B583EB
-    return ((_mix(z) >> 11) & (2**53 - 1)).double() / 2**53
-
-
-def _mix(z: Tensor) -> Tensor:
-    z = (z ^ ((z >> 30) & (2**34 - 1))) * -0x40A7B892E31B1A47
-    z = (z ^ ((z >> 27) & (2**37 - 1))) * -0x6B2FB644ECCEEE15
-    return z ^ ((z >> 31) & (2**33 - 1))
 
 
 def _check(points: Points, weights_BN: Tensor, k: int, names: Sequence[str] | None) -> None:

@@ -1,26 +1,26 @@
 """Dense descriptors from inside a ViT: keys, queries, values or tokens of any block, on a grid
 finer than the patches.
 
-METHODS §1.3, after Amir et al. (2021): the keys of the last block of DINO tell parts apart better
-than its tokens, and patches that overlap (a stride under the patch size, positional embeddings
-interpolated) make the grid finer.
+Source: Amir et al., arXiv 2112.05814, and PARTICLE, arXiv 2309.13822, section 3: the keys of the last
+block of DINO tell parts apart better than its tokens, and patches that overlap (a stride under the
+patch size, positional embeddings interpolated) make the grid finer.
 
-Shapes: B images, T tokens (prefix first), D channels, h x w grid of patches, A heads, E channels
-of a head.
+Shapes: B images, T tokens (prefix first), D channels, h x w grid of patches, A heads, E channels per
+head.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.errors import ConfigError
-
-FACETS = ("token", "key", "query", "value")
+from ssl_parts.parts.dense.config import FACETS
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,16 @@ def has_facets(encoder: object) -> bool:
     """Whether keys, queries and values can be read: timm's VisionTransformer (DINO, DINOv2, MAE,
     CLIP, ...).
     """
-    model = getattr(encoder, "model", None)
-    return isinstance(model, VisionTransformer) and all(
-        hasattr(block.attn, "qkv") for block in model.blocks
-    )
+    return _transformer(encoder) is not None
+
+
+def _transformer(encoder: object) -> Any:
+    """Its VisionTransformer, whose attributes timm does not type; None for other networks."""
+    model: Any = getattr(encoder, "model", None)
+    if not isinstance(model, VisionTransformer):
+        return None
+    blocks: Any = model.blocks
+    return model if all(hasattr(block.attn, "qkv") for block in blocks) else None
 
 
 def vit_facet(
@@ -49,9 +55,10 @@ def vit_facet(
     """Descriptors of one block.
 
     Args:
-        images_BCHW: float RGB in [0, 1]. facet: token (the block's output), key, query or value
-            (of its attention).
-        block: 0 is the first, -1 the last. stride: in pixels; None is the patch size.
+        images_BCHW: float RGB in [0, 1].
+        facet: token (the block's output), key, query or value (of its attention).
+        block: 0 is the first, -1 the last.
+        stride: in pixels; None is the patch size.
 
     Raises:
         ConfigError: an unknown facet or block, another kind of network, a stride the patches or
@@ -59,11 +66,11 @@ def vit_facet(
     """
     if facet not in FACETS:
         raise ConfigError(f"parts.facet={facet!r} is not one of {', '.join(FACETS)}")
-    if not has_facets(encoder):
+    model = _transformer(encoder)
+    if model is None:
         raise ConfigError(
             f"parts.facet={facet!r} reads timm's VisionTransformer; {encoder.name} is another network"
         )
-    model = encoder.model
     if not -len(model.blocks) <= block < len(model.blocks):
         raise ConfigError(f"parts.block={block}: {encoder.name} has {len(model.blocks)} blocks")
     x_BTD, (h, w) = _embed(model, encoder.normalise(images_BCHW), stride)
@@ -71,34 +78,21 @@ def vit_facet(
     for earlier in model.blocks[:chosen]:
         x_BTD = earlier(x_BTD)
     queries, keys, values = _qkv(model.blocks[chosen], x_BTD)
-    of_tokens = {"key": keys, "query": queries, "value": values}
-    y_BTD = (
-        model.blocks[chosen](x_BTD)
-        if facet == "token"
-        else of_tokens[facet].transpose(1, 2).flatten(2)
-    )
+    if facet == "token":
+        y_BTD = model.blocks[chosen](x_BTD)
+    else:
+        y_BTD = {"key": keys, "query": queries, "value": values}[facet].transpose(1, 2).flatten(2)
     prefix = model.num_prefix_tokens
     descriptors_BDhw = y_BTD[:, prefix:].transpose(1, 2).unflatten(2, (h, w))
     return Facet(descriptors_BDhw, _cls_attention(model, queries, keys, h, w))
 
 
-def _embed(
-    model: VisionTransformer, x_BCHW: Tensor, stride: int | None
-) -> tuple[Tensor, tuple[int, int]]:
+def _embed(model: Any, x_BCHW: Tensor, stride: int | None) -> tuple[Tensor, tuple[int, int]]:
     """Patch tokens at the stride with their positions, prefix tokens in front; and the grid."""
     embed = model.patch_embed
-    patch = embed.proj.kernel_size
-    step = patch if stride is None else (stride, stride)
-    height, width = x_BCHW.shape[-2:]
-    fits = all(s >= 1 and p % s == 0 for p, s in zip(patch, step))
-    if not fits or (height - patch[0]) % step[0] or (width - patch[1]) % step[1]:
-        raise ConfigError(
-            f"parts.stride={stride} does not fit patches of {patch[0]} px in images of {height} x {width} px; "
-            "it must divide the patch size and the image size"
-        )
-    x_BhwD = embed.norm(
-        F.conv2d(x_BCHW, embed.proj.weight, embed.proj.bias, step).permute(0, 2, 3, 1)
-    )
+    step = _step_of(embed.proj.kernel_size, stride, x_BCHW.shape[-2:])
+    patches_BDhw = F.conv2d(x_BCHW, embed.proj.weight, embed.proj.bias, step)
+    x_BhwD = embed.norm(patches_BDhw.permute(0, 2, 3, 1))
     B, h, w, D = x_BhwD.shape
     prefix = [t.expand(B, -1, -1) for t in (model.cls_token, model.reg_token) if t is not None]
     x_BTD = x_BhwD.reshape(B, h * w, D)
@@ -110,14 +104,26 @@ def _embed(
     return model.norm_pre(x_BTD), (h, w)
 
 
-def _positions(model: VisionTransformer, h: int, w: int, prefix: int) -> Tensor:
+def _step_of(patch: tuple[int, int], stride: int | None, sides: tuple[int, ...]) -> tuple[int, int]:
+    """The stride in both directions; ConfigError where it does not fit."""
+    step = patch if stride is None else (stride, stride)
+    fits = all(s >= 1 and p % s == 0 for p, s in zip(patch, step))
+    if not fits or any((side - p) % s for side, p, s in zip(sides, patch, step)):
+        raise ConfigError(
+            f"parts.stride={stride} does not fit patches of {patch[0]} px in images of "
+            f"{sides[0]} x {sides[1]} px; it must divide the patch size and the image size"
+        )
+    return step
+
+
+def _positions(model: Any, h: int, w: int, prefix: int) -> Tensor:
     grid = model.patch_embed.grid_size
     return resample_abs_pos_embed(
-        model.pos_embed, new_size=(h, w), old_size=grid, num_prefix_tokens=prefix
+        model.pos_embed, new_size=[h, w], old_size=list(grid), num_prefix_tokens=prefix
     )
 
 
-def _qkv(block: nn.Module, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _qkv(block: Any, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values (B, A, T, E) as the block's attention makes them."""
     attention = block.attn
     split = (
@@ -128,9 +134,8 @@ def _qkv(block: nn.Module, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return attention.q_norm(split[0]), attention.k_norm(split[1]), split[2]
 
 
-def _cls_attention(
-    model: VisionTransformer, queries: Tensor, keys: Tensor, h: int, w: int
-) -> Tensor | None:
+def _cls_attention(model: Any, queries: Tensor, keys: Tensor, h: int, w: int) -> Tensor | None:
+    """What the CLS token attends to (B, A, h, w); None without one."""
     if model.cls_token is None:
         return None
     logits_BAT = (queries[:, :, :1] * queries.shape[-1] ** -0.5 @ keys.transpose(2, 3))[:, :, 0]

@@ -11,66 +11,76 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.parts.dense.isometry import isometric
 
 EPSILON = 1e-12
 
+Maps = Mapping[str, Tensor] | Sequence[Tensor]
 
-def hypercolumn(
-    maps: Mapping[str, Tensor] | Sequence[Tensor],
-    size: int,
-    normalize: bool = True,
-    exact_reduction: bool = False,
-) -> Tensor:
-    """Points (B, S*S, sum of D): each map resized bilinearly to S x S, L2-normalised over its
-    channels, concatenated.
 
-    METHODS §1.2 (PARTICLE's released code). With `exact_reduction` each map is first replaced by
-    coordinates that keep its inner products, which leaves all distances within an image as they
-    are and has far fewer channels.
+def hypercolumn(maps: Maps, size: int, normalize: bool = True) -> Tensor:
+    """Each map resized bilinearly to S x S, scaled to unit length over its channels, concatenated.
+
+    Source: Hariharan et al., arXiv 1411.5752; with these steps PARTICLE, arXiv 2309.13822, section 3
+    (released code). `points.hypercolumn_points` implies the same points without making them.
 
     Args:
-        maps: (B,D,h,w) each, of any sizes. size: S. normalize: unit length for each map's part of
-            each point.
+        maps: (B,D,h,w) each, of any sizes.
+        size: S.
+        normalize: unit length for each map's part of each point.
+
+    Returns:
+        Points (B, S*S, sum of D), float32, rows of the grid one after the other.
 
     Raises:
         ConfigError: no map, or a size under 1.
+
+    Example:
+        >>> import torch
+        >>> fine, coarse = torch.rand(2, 16, 14, 14), torch.rand(2, 32, 7, 7)
+        >>> points = hypercolumn([fine, coarse], size=8)
+        >>> points.shape
+        torch.Size([2, 64, 48])
+        >>> round(points[0, 0, :16].norm().item(), 3)  # of each map's part
+        1.0
     """
-    if len(maps) == 0 or size < 1:
+    ordered = _ordered(maps)
+    if len(ordered) == 0 or size < 1:
         raise ConfigError(
-            f"a hypercolumn needs at least one stage and parts.size >= 1, got {len(maps)} and {size}"
+            f"a hypercolumn needs at least one stage and parts.size >= 1, got {len(ordered)} and {size}"
         )
-    ordered = list(maps.values()) if isinstance(maps, Mapping) else list(maps)
-    ordered = [isometric(m) if exact_reduction else m.float() for m in ordered]
-    resized = [resize(m, size) for m in ordered]
+    resized = [resize(m.float(), size) for m in ordered]
     if normalize:
         resized = [F.normalize(m, dim=1, eps=EPSILON) for m in resized]
     return torch.cat([m.flatten(2).transpose(1, 2) for m in resized], dim=2)
 
 
 def projected_hypercolumn(
-    maps: Mapping[str, Tensor] | Sequence[Tensor],
-    size: int,
-    basis_Dd: Tensor,
-    normalize: bool = True,
+    maps: Maps, size: int, basis_Dd: Tensor, normalize: bool = True
 ) -> Tensor:
-    """`hypercolumn(maps, size, normalize) @ basis_Dd` (B, S*S, d) without ever making the wide
-    points.
+    """`hypercolumn(maps, size, normalize) @ basis_Dd` (B, S*S, d) without making the wide points.
 
     The projection commutes with resizing, so it is done on the small maps; the norms that
     normalisation needs come from inner products of neighbouring vectors.
     """
-    ordered = list(maps.values()) if isinstance(maps, Mapping) else list(maps)
-    total_BdSS = None
-    for map_BDHW, rows_Dd in zip(ordered, basis_Dd.split([m.shape[1] for m in ordered])):
-        map_BDHW = map_BDHW.float()
-        # channels last
-        small_BdHW = (map_BDHW.flatten(2).mT @ rows_Dd).mT.unflatten(2, map_BDHW.shape[-2:])
-        part_BdSS = resize(small_BdHW, size)
-        if normalize:
-            part_BdSS = part_BdSS / resized_norms(map_BDHW, size)
-        total_BdSS = part_BdSS if total_BdSS is None else total_BdSS.add_(part_BdSS)
+    ordered = _ordered(maps)
+    rows = basis_Dd.split([m.shape[1] for m in ordered])
+    total_BdSS = _projected_map(ordered[0], size, rows[0], normalize)
+    for map_BDHW, rows_Dd in zip(ordered[1:], rows[1:]):
+        total_BdSS.add_(_projected_map(map_BDHW, size, rows_Dd, normalize))
     return total_BdSS.flatten(2).transpose(1, 2)
+
+
+def _projected_map(map_BDHW: Tensor, size: int, rows_Dd: Tensor, normalize: bool) -> Tensor:
+    """One map's share (B,d,S,S) of the projection."""
+    map_BDHW = map_BDHW.float()
+    # channels last
+    small_BdHW = (map_BDHW.flatten(2).mT @ rows_Dd).mT.unflatten(2, map_BDHW.shape[-2:])
+    part_BdSS = resize(small_BdHW, size)
+    return part_BdSS / resized_norms(map_BDHW, size) if normalize else part_BdSS
+
+
+def _ordered(maps: Maps) -> list[Tensor]:
+    return list(maps.values()) if isinstance(maps, Mapping) else list(maps)
 
 
 def resize(map_BDHW: Tensor, size: int) -> Tensor:

@@ -45,22 +45,26 @@ def _coordinates(vectors_Dn: Tensor) -> Tensor:
     return directions_nn.flip(1) * values_n.flip(0).sqrt()
 
 
-def principal_directions(
-    points_MND: Tensor, dims: int, enough: float = 1.0
-) -> tuple[Tensor, float]:
-    """The `dims` directions (D, d) that keep most of the variance *within* images, and the share
-    they keep.
-
-    Fewer directions where they keep the share `enough`.
+def principal_directions(points_MND: Tensor, dims: int) -> tuple[Tensor, float]:
+    """The directions that keep most of the variance *within* images, and the share they keep.
 
     k-means of one image sees differences inside that image only, so each image's mean is taken off
     before the covariances of the M images are added up. Beyond exact: distances shrink by what the
     other directions held.
+
+    Args:
+        points_MND: N points of each of M images.
+        dims: d, at most; directions without variance are left out.
+
+    Returns:
+        (D, d) orthonormal columns, float32, and a share in 0..1.
     """
     centred_MND = points_MND.double() - points_MND.double().mean(1, keepdim=True)
-    covariance_DD = sum(image_ND.T @ image_ND for image_ND in centred_MND)
+    covariance_DD = centred_MND.new_zeros(points_MND.shape[2], points_MND.shape[2])
+    for image_ND in centred_MND:
+        covariance_DD += image_ND.T @ image_ND
     values_D, directions_DD = torch.linalg.eigh(covariance_DD)
     shares_D = values_D.flip(0).cumsum(0) / values_D.sum().clamp_min(1e-300)
-    dims = min(dims, len(values_D), 1 + int((shares_D < enough).sum()))
+    dims = min(dims, len(values_D), 1 + int((shares_D < 1).sum()))
     share = float(values_D[-dims:].sum() / values_D.sum().clamp_min(1e-300))
     return directions_DD[:, -dims:].flip(1).float().contiguous(), share

@@ -1,7 +1,7 @@
 """Boxes of mined objects and of their parts, for a whole batch on its own device (UPM, arXiv
-1902.09941; METHODS §5).
+1902.09941; docs/method.md, section 5).
 
-The support map is that of `parts.mining`; no label or box is used.
+The support map is that of `mining`; no label or box is used.
 
 Shapes: B images, D channels, N = H*W positions of the map, P parts. Boxes are x0 y0 x1 y1 as
 shares of the image.
@@ -9,15 +9,14 @@ shares of the image.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_parts.errors import PartDiscoveryError
 from ssl_parts.parts.clustering.kmeans import kmeans
 from ssl_parts.parts.foreground.mining import support_map
+from ssl_parts.parts.refinement.components import largest_component
 
 CHUNK_VALUES = 2**26  # of the co-occurrence matrices that are held at once
 # the support map is interpolated to this many times the map's resolution before it is cut
@@ -70,65 +69,6 @@ def mine_object(map_BDHW: Tensor, support: float = 0.3) -> MinedObject:
     mean_B = support_BHW.sum((1, 2)) / frequent_BHW.sum((1, 2)).clamp(min=1)
     object_BHW = largest_component(frequent_BHW & (support_BHW >= mean_B[:, None, None]))
     return MinedObject(boxes_of(object_BHW), support_BHW, object_BHW, object_BHW.flatten(1).any(1))
-
-
-def largest_component(mask_BHW: Tensor) -> Tensor:
-    """The largest 8-connected component of each mask (the first in row-major order of equal ones),
-    bool (B,H,W).
-    """
-    numbers_BN = (_numbers_by_scan if mask_BHW.device.type == "cpu" else numbers_by_sweeps)(
-        mask_BHW
-    ).flatten(1)
-    sizes_BN = torch.zeros(
-        len(mask_BHW), mask_BHW[0].numel() + 1, dtype=torch.long, device=mask_BHW.device
-    )
-    sizes_BN.scatter_add_(1, numbers_BN, (numbers_BN > 0).long())
-    largest_B1 = sizes_BN.argmax(1, keepdim=True)  # the first of equal sizes
-    return ((numbers_BN == largest_B1) & (numbers_BN > 0)).view(mask_BHW.shape)
-
-
-def _numbers_by_scan(mask_BHW: Tensor) -> Tensor:
-    """`numbers_by_sweeps` on a CPU, numbered 1, 2, ... in row-major order of the components' first
-    positions.
-    """
-    labelled = [
-        ndimage.label(mask_HW, structure=np.ones((3, 3)))[0] for mask_HW in mask_BHW.numpy()
-    ]
-    return torch.from_numpy(np.stack(labelled)).long()
-
-
-def numbers_by_sweeps(mask_BHW: Tensor) -> Tensor:
-    """A number an 8-connected component, smaller for those that begin earlier in row-major order;
-    0 outside, (B,H,W).
-
-    Each position takes the largest label among its neighbours, then in its unbroken run of its row
-    and of its column, until nothing changes: a few sweeps of the whole batch, where steps to
-    neighbours alone take as many as the longest path.
-    """
-    H, W = mask_BHW.shape[1:]
-    labels_BHW = torch.arange(H * W, 0, -1, device=mask_BHW.device).view(1, H, W) * mask_BHW
-    while True:
-        spread_BHW = (
-            F.max_pool2d(labels_BHW[:, None].double(), 3, stride=1, padding=1)[:, 0].long()
-            * mask_BHW
-        )
-        spread_BHW = _spread_along_runs(spread_BHW, mask_BHW)
-        spread_BHW = _spread_along_runs(spread_BHW.mT, mask_BHW.mT).mT
-        if torch.equal(spread_BHW, labels_BHW):
-            return (H * W + 1 - labels_BHW) * mask_BHW
-        labels_BHW = spread_BHW
-
-
-def _spread_along_runs(labels_BHW: Tensor, mask_BHW: Tensor) -> Tensor:
-    """The largest label of each unbroken run of a row, for all of the run."""
-    H, W = labels_BHW.shape[-2:]
-    for _ in range(2):  # left to right, then right to left
-        # Runs are numbered in rising order, so a running maximum of (run, label) starts anew with
-        # each run.
-        run_BHW = (~mask_BHW).long().cumsum(2) * (H * W + 1)
-        labels_BHW = ((run_BHW + labels_BHW).cummax(2).values - run_BHW).flip(2) * mask_BHW.flip(2)
-        mask_BHW = mask_BHW.flip(2)
-    return labels_BHW
 
 
 def boxes_of(mask_BHW: Tensor) -> Tensor:

@@ -1,5 +1,4 @@
-"""Which cells of an image are the object. Scores are positive on the foreground; background
-becomes one id.
+"""Scores that are positive on the object, and the mask that they give.
 
 Shapes: B images, S x S grid, N = S*S cells in row-major order, D channels.
 """
@@ -12,33 +11,16 @@ from torch import Tensor
 
 from ssl_parts.parts.dense.hypercolumn import resize
 
-WEAK_EDGE = 1e-5  # TokenCut's weight of a pair under the threshold: keeps the graph connected
 # of the edge-aware smoothing: cosine similarity counts as exp((cos - 1) / scale)
 SIMILARITY_SCALE = 0.3
 SMOOTHING_ROUNDS = 3
 
 
-def spectral_scores(points_BND: Tensor, affinity: float = 0.2) -> Tensor:
-    """Normalised cut of each image in two (B, N): TokenCut (Wang et al. 2022) on the cells of any
-    encoder.
-
-    Cells are connected where their cosine similarity exceeds `affinity`; the second smallest
-    eigenvector of the normalised Laplacian, cut at its mean, parts them. Which side is the object
-    is settled by `away_from_border`.
-    """
-    unit_BND = F.normalize(points_BND.double(), dim=-1)
-    scores = []
-    for unit_ND in unit_BND:
-        weights_NN = torch.where(unit_ND @ unit_ND.T > affinity, 1.0, WEAK_EDGE).double()
-        root_N = weights_NN.sum(1).sqrt()
-        _, vectors_NN = torch.linalg.eigh(weights_NN / root_N[:, None] / root_N)
-        cut_N = vectors_NN[:, -2] / root_N
-        scores.append(cut_N - cut_N.mean())
-    return away_from_border(_unit_scale(torch.stack(scores)).float())
-
-
 def component_scores(points_BND: Tensor) -> Tensor:
-    """First principal component of each image's cells, cut at zero (B, N)."""
+    """First principal component of each image's cells, cut at zero: float (B, N), within -1..1.
+
+    A component has no sign of its own: `away_from_border` settles it.
+    """
     centred_BND = points_BND.double() - points_BND.double().mean(1, keepdim=True)
     scores = []
     for centred_ND in centred_BND:
@@ -53,7 +35,7 @@ def away_from_border(scores_BN: Tensor) -> Tensor:
     """Flip the sign where the positive side takes up more of the image's border than of its
     inside.
 
-    An eigenvector has no sign of its own; whatever touches the frame more is taken for background.
+    Whatever touches the frame more is taken for background.
     """
     size = round(scores_BN.shape[1] ** 0.5)
     frame_N = torch.ones(size, size, dtype=torch.bool, device=scores_BN.device)
@@ -94,32 +76,6 @@ def to_mask(scores_BN: Tensor, size: int, least_share: float) -> Tensor:
     least = math.ceil(least_share * fine_BN.shape[1])
     limit_B1 = fine_BN.topk(least, dim=1).values[:, -1:]
     return (fine_BN > 0) | (fine_BN >= limit_B1)
-
-
-def box_mask(boxes: list[tuple[float, float, float, float]], image_size: int, size: int) -> Tensor:
-    """Foreground (B, size*size) bool from boxes (x0, y0, x1, y1) in pixels: cells whose centre is
-    inside.
-    """
-    centre_S = (torch.arange(size) + 0.5) * image_size / size
-    masks = []
-    for x0, y0, x1, y1 in boxes:
-        columns_S, rows_S = (centre_S >= x0) & (centre_S <= x1), (centre_S >= y0) & (centre_S <= y1)
-        masks.append((rows_S[:, None] & columns_S[None]).flatten())
-    return torch.stack(masks)
-
-
-def given_mask(part_masks: list[Tensor], size: int) -> Tensor:
-    """Foreground (B, size*size) bool from part masks, (H,W) ids or (P,H,W) of 0/1: cells that are
-    half part or more.
-    """
-    masks = []
-    for mask in part_masks:
-        object_HW = (mask > 0).any(0) if mask.ndim == 3 else mask > 0
-        share_SS = F.interpolate(object_HW[None, None].float(), size=(size, size), mode="area")[
-            0, 0
-        ]
-        masks.append((share_SS >= 0.5).flatten())
-    return torch.stack(masks)
 
 
 def _unit_scale(scores_BN: Tensor) -> Tensor:

@@ -1,47 +1,16 @@
 """Fully connected CRF on the grid of the ids: neighbours that look alike should agree (Krähenbühl
 and Koltun 2011).
 
-Exact: all pairs of cells, no lattice. Grids are small (64 x 64 makes 16.8 M pairs an image),
+Exact: all pairs of cells, no lattice. Grids are small (64 x 64 makes 16.8 M pairs per image),
 images go one by one.
 
 Shapes: B images, L labels, S x S grid, N = S*S cells.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from ssl_parts.errors import ConfigError
-
-
-@dataclass
-class CrfConfig:
-    """Refinement of ids by colour edges. METHODS §1.3 has 10 iterations, 3 / 50 and 5, 13 / 15, on
-    pixels.
-    """
-
-    iterations: int = 0  # of mean field; 0: no refinement
-    near: float = 1.0  # reach of the Gaussian kernel, in cells
-    near_weight: float = 3.0
-    reach: float = 4.0  # reach of the bilateral kernel in cells
-    colour: float = 13.0  # and in grey levels (0..255)
-    colour_weight: float = 5.0
-    # probability of the id that clustering gave, where there are no costs to start from
-    certainty: float = 0.7
-
-    def check(self) -> None:
-        """ConfigError for the first value that cannot work."""
-        for name in ("near", "reach", "colour"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"parts.crf.{name}={getattr(self, name)} must be more than 0")
-        for name in ("iterations", "near_weight", "colour_weight"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"parts.crf.{name}={getattr(self, name)} must be at least 0")
-        if not 0 < self.certainty < 1:
-            raise ConfigError(
-                f"parts.crf.certainty={self.certainty} is a probability between 0 and 1"
-            )
+from ssl_parts.parts.refinement.config import CrfConfig
 
 
 def mean_field(costs_BLSS: Tensor, pixels_B3SS: Tensor, config: CrfConfig) -> Tensor:
@@ -52,7 +21,7 @@ def mean_field(costs_BLSS: Tensor, pixels_B3SS: Tensor, config: CrfConfig) -> Te
     including i = j, as `pydensecrf` with NORMALIZE_SYMMETRIC and DIAG_KERNEL has it.
 
     Args:
-        costs_BLSS: negative log-probabilities, up to a constant a cell. pixels_B3SS: colours
+        costs_BLSS: negative log-probabilities, up to a constant per cell. pixels_B3SS: colours
             0..255 on the same grid.
     """
     out = []

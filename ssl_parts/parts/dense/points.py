@@ -5,7 +5,7 @@ A hypercolumn is made of small maps, resized. Products with a centroid and means
 commute with resizing, so they are computed on the small maps: a 7 x 7 x 2048 map under 64 x 64
 points costs a fortieth. Exact, and no wide point is made.
 
-Shapes: B images, N = S*S points in row-major order, D channels, K vectors an image, h x w cells of
+Shapes: B images, N = S*S points in row-major order, D channels, K vectors per image, h x w cells of
 a map.
 """
 
@@ -31,26 +31,32 @@ class DenseBlock:
 
     @property
     def channels(self) -> int:
+        """D."""
         return self.points_BND.shape[2]
 
     def products(self, vectors_BKD: Tensor) -> Tensor:
+        """Inner products (B, K, N) with the points."""
         return vectors_BKD @ self.points_BND.transpose(1, 2)
 
     def sums(self, weights_BKN: Tensor) -> Tensor:
+        """Weighted sums (B, K, D) of the points."""
         return weights_BKN @ self.points_BND
 
     def at(self, indices_BT: Tensor) -> Tensor:
-        return self.points_BND[
-            torch.arange(len(indices_BT), device=indices_BT.device)[:, None], indices_BT
-        ]
+        """The points (B, T, D) of these indices."""
+        rows_B1 = torch.arange(len(indices_BT), device=indices_BT.device)[:, None]
+        return self.points_BND[rows_B1, indices_BT]
 
     def values(self, vectors: int) -> int:
+        """Numbers per image that products with so many vectors touch."""
         return self.points_BND.shape[1] * self.channels
 
     def without(self, left_out_BN: Tensor) -> "DenseBlock":
+        """The same with these points set to zero."""
         return DenseBlock(self.points_BND.masked_fill(left_out_BN[..., None], 0))
 
     def rows(self, chosen: Tensor | slice) -> "DenseBlock":
+        """Some of the images."""
         return DenseBlock(self.points_BND[chosen])
 
 
@@ -67,9 +73,11 @@ class ResizedBlock:
 
     @property
     def channels(self) -> int:
+        """D."""
         return self.map_BDn.shape[1]
 
     def products(self, vectors_BKD: Tensor) -> Tensor:
+        """Inner products (B, K, N) with the points."""
         small_BKhw = (vectors_BKD @ self.map_BDn).unflatten(
             2, (self.up_Sh.shape[1], self.up_Sw.shape[1])
         )
@@ -77,6 +85,7 @@ class ResizedBlock:
         return wide_BKSS.flatten(2).mul_(self.scale_BN[:, None])
 
     def sums(self, weights_BKN: Tensor) -> Tensor:
+        """Weighted sums (B, K, D) of the points."""
         wide_BKSS = (weights_BKN * self.scale_BN[:, None]).unflatten(
             2, (len(self.up_Sh), len(self.up_Sw))
         )
@@ -84,6 +93,7 @@ class ResizedBlock:
         return small_BKhw.flatten(2) @ self.map_BDn.transpose(1, 2)
 
     def at(self, indices_BT: Tensor) -> Tensor:
+        """The points (B, T, D) of these indices."""
         of_row_BTh, of_column_BTw = (
             self.up_Sh[indices_BT // len(self.up_Sw)],
             self.up_Sw[indices_BT % len(self.up_Sw)],
@@ -94,12 +104,15 @@ class ResizedBlock:
         )
 
     def values(self, vectors: int) -> int:
+        """Numbers per image that products with so many vectors touch."""
         return self.channels * self.map_BDn.shape[2] + vectors * self.scale_BN.shape[1]
 
     def without(self, left_out_BN: Tensor) -> "ResizedBlock":
+        """The same with these points set to zero."""
         return replace(self, scale_BN=self.scale_BN.masked_fill(left_out_BN, 0))
 
     def rows(self, chosen: Tensor | slice) -> "ResizedBlock":
+        """Some of the images."""
         return replace(self, map_BDn=self.map_BDn[chosen], scale_BN=self.scale_BN[chosen])
 
 
@@ -113,10 +126,13 @@ class Points:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (*self.norms_BN.shape, sum(block.channels for block in self.blocks))
+        """(B, N, D)."""
+        B, N = self.norms_BN.shape
+        return B, N, sum(block.channels for block in self.blocks)
 
     @property
     def device(self) -> torch.device:
+        """Where the points are."""
         return self.norms_BN.device
 
     def rows(self, chosen: Tensor | slice) -> "Points":
@@ -124,7 +140,7 @@ class Points:
         return Points([block.rows(chosen) for block in self.blocks], self.norms_BN[chosen])
 
     def values(self, vectors: int) -> int:
-        """Numbers an image that products with so many vectors touch."""
+        """Numbers per image that products with so many vectors touch."""
         return sum(block.values(vectors) for block in self.blocks)
 
     def without(self, left_out_BN: Tensor) -> "Points":
@@ -172,6 +188,7 @@ class Points:
 
 
 def dense_points(points_BND: Tensor) -> Points:
+    """Points that are there already."""
     return Points([DenseBlock(points_BND)], points_BND.square().sum(-1))
 
 
@@ -181,23 +198,37 @@ def hypercolumn_points(
     """`hypercolumn(maps, size, normalize)` (and the place beside it) without making it; the same
     inner products.
     """
-    blocks, norms = [], []
-    for map_BDhw in maps.values():
-        map_BDhw = map_BDhw.float()
-        _, D, h, w = map_BDhw.shape
-        # the small map costs as much as the points
-        if D * (size**2 - h * w) <= size * (h * w + size * h):
-            points_BND = resize(map_BDhw, size).flatten(2).transpose(1, 2)
-            blocks.append(DenseBlock(F.normalize(points_BND, dim=2) if normalize else points_BND))
-            norms.append(blocks[-1].points_BND.square().sum(2))
-            continue
-        map_BDhw = isometric(map_BDhw) if h * w * FEWER <= D else map_BDhw
-        length_BN = resized_norms(map_BDhw, size).flatten(1)
-        scale_BN = 1 / length_BN if normalize else torch.ones_like(length_BN)
-        up_Sh, up_Sw = (bilinear_weights(cells, size, map_BDhw.device) for cells in (h, w))
-        blocks.append(ResizedBlock(map_BDhw.flatten(2), up_Sh, up_Sw, scale_BN))
-        norms.append((length_BN * scale_BN).square())
+    made = [_block_of_map(map_BDhw.float(), size, normalize) for map_BDhw in maps.values()]
     if place_BN2 is not None:
-        blocks.append(DenseBlock(place_BN2))
-        norms.append(place_BN2.square().sum(2))
-    return Points(blocks, torch.stack(norms).sum(0))
+        made.append((DenseBlock(place_BN2), place_BN2.square().sum(2)))
+    return Points([block for block, _ in made], torch.stack([norms for _, norms in made]).sum(0))
+
+
+def append_place(points_BND: Tensor, weight: float) -> Tensor:
+    """Points with (x, y) of their cell in 0..1 times `weight` behind their channels (B, N, D+2); as
+    they are for weight 0.
+    """
+    if weight == 0:
+        return points_BND
+    B, N, _ = points_BND.shape
+    along_S = (torch.arange(round(N**0.5), device=points_BND.device) + 0.5) / round(N**0.5)
+    place_N2 = torch.stack(torch.meshgrid(along_S, along_S, indexing="xy"), -1).view(N, 2)
+    return torch.cat([points_BND, (weight * place_N2).expand(B, N, 2)], 2)
+
+
+def _block_of_map(
+    map_BDhw: Tensor, size: int, normalize: bool
+) -> tuple[DenseBlock | ResizedBlock, Tensor]:
+    """A resized map as a block, and the squared lengths (B, N) of its points."""
+    _, D, h, w = map_BDhw.shape
+    # the small map costs as much as the points
+    if D * (size**2 - h * w) <= size * (h * w + size * h):
+        points_BND = resize(map_BDhw, size).flatten(2).transpose(1, 2)
+        dense = DenseBlock(F.normalize(points_BND, dim=2) if normalize else points_BND)
+        return dense, dense.points_BND.square().sum(2)
+    map_BDhw = isometric(map_BDhw) if h * w * FEWER <= D else map_BDhw
+    length_BN = resized_norms(map_BDhw, size).flatten(1)
+    scale_BN = 1 / length_BN if normalize else torch.ones_like(length_BN)
+    up_Sh, up_Sw = (bilinear_weights(cells, size, map_BDhw.device) for cells in (h, w))
+    resized = ResizedBlock(map_BDhw.flatten(2), up_Sh, up_Sw, scale_BN)
+    return resized, (length_BN * scale_BN).square()

@@ -1,5 +1,5 @@
-"""Methods slic and felzenszwalb: masks from colour and place alone, as DetCon takes them (arXiv
-2103.10957).
+"""SLIC and Felzenszwalb's regions: masks from colour and place alone, as DetCon takes them (arXiv
+2103.10957, section 3).
 
 No encoder is asked, so they are the same in every round: the masks of a control that knows nothing
 of parts.
@@ -7,44 +7,36 @@ of parts.
 Shapes: B images, HxW pixels, SxS grid, N = S*S cells.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from ssl_parts.parts.config import PartsConfig
+from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.parts.dense.features import Batch, FeatureSource
+from ssl_parts.parts.methods.config import FelzenszwalbConfig, PartsConfig, SlicConfig
+from ssl_parts.parts.methods.method import PartMethod
 
 
-class Superpixels(ABC):
+class Superpixels(PartMethod):
     """Segments of the whole photograph, read at the centres of the cells; the parts.k largest are
     kept.
     """
 
-    scope = "image"
-
     def __init__(self, config: PartsConfig) -> None:
-        self.config = config
-
-    def fit(self, source: FeatureSource, foreground: object, rows: object = None) -> dict:
-        """Nothing is learnt from other images."""
-        return {}
-
-    def load(self, state: dict) -> None:  # noqa: B027
-        """Nothing was learnt."""
+        self.size, self.k = config.size, config.k
 
     def assign(self, batch: Batch, source: FeatureSource, mask_BN: Tensor | None) -> Tensor:
         """Part ids (B, N), long: 0..k'-1 from large to small, and -1 outside the mask."""
         ids = []
         for b in range(batch.count):
             pixels_HW3 = batch.images[b].permute(1, 2, 0).cpu().numpy()
-            labels_SS = at_centres(self.segment(pixels_HW3), self.config.size)
-            inside_SS = (
-                None if mask_BN is None else mask_BN[b].view(self.config.size, -1).cpu().numpy()
-            )
-            ids.append(torch.from_numpy(largest(labels_SS, self.config.k, inside_SS).reshape(-1)))
+            labels_SS = at_centres(self.segment(pixels_HW3), self.size)
+            inside_SS = None if mask_BN is None else mask_BN[b].view(self.size, -1).cpu().numpy()
+            ids.append(torch.from_numpy(largest(labels_SS, self.k, inside_SS).reshape(-1)))
         filled = ids + ids[-1:] * (len(batch.images) - batch.count)
         return torch.stack(filled).to(batch.images.device)
 
@@ -58,13 +50,16 @@ class Slic(Superpixels):
     like size.
     """
 
+    def __init__(self, config: SlicConfig, encoder: Encoder | None) -> None:
+        super().__init__(config)
+        self.config = config
+
     def segment(self, pixels_HW3: np.ndarray) -> np.ndarray:
+        """By scikit-image."""
         from skimage.segmentation import slic
 
-        options = self.config.superpixels
-        return slic(
-            pixels_HW3, self.config.k, options.compactness, sigma=options.sigma, start_label=0
-        )
+        config = self.config
+        return slic(pixels_HW3, config.k, config.compactness, sigma=config.sigma, start_label=0)
 
 
 class Felzenszwalb(Superpixels):
@@ -72,12 +67,17 @@ class Felzenszwalb(Superpixels):
     follows the image.
     """
 
+    def __init__(self, config: FelzenszwalbConfig, encoder: Encoder | None) -> None:
+        super().__init__(config)
+        self.config = config
+
     def segment(self, pixels_HW3: np.ndarray) -> np.ndarray:
+        """By scikit-image."""
         from skimage.segmentation import felzenszwalb
 
-        options = self.config.superpixels
-        least = round(options.least_share * pixels_HW3.shape[0] * pixels_HW3.shape[1])
-        return felzenszwalb(pixels_HW3, options.scale, options.sigma, least)
+        config = self.config
+        least = round(config.least_share * pixels_HW3.shape[0] * pixels_HW3.shape[1])
+        return felzenszwalb(pixels_HW3, config.scale, config.sigma, least)
 
 
 def at_centres(labels_HW: np.ndarray, size: int) -> np.ndarray:
@@ -101,5 +101,5 @@ def largest(labels_SS: np.ndarray, k: int, inside_SS: np.ndarray | None = None) 
     id_of = np.full(labels_SS.max() + 1, -1, np.int64)
     id_of[kept] = np.arange(len(kept))
     ids_SS = np.where(inside_SS, id_of[labels_SS], -1)
-    nearest = distance_transform_edt(ids_SS < 0, return_distances=False, return_indices=True)
+    nearest: Any = distance_transform_edt(ids_SS < 0, return_distances=False, return_indices=True)
     return np.where(inside_SS, ids_SS[tuple(nearest)], -1)
