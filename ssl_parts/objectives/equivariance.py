@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ssl_parts.objectives.gather import global_mean
 from ssl_parts.objectives.network import split_views
 from ssl_parts.objectives.pooling import ids_on_grid
-from ssl_parts.views import relative_theta
+from ssl_parts.views import relate_theta
 
 if TYPE_CHECKING:
     from ssl_parts.views import Views
@@ -57,8 +57,8 @@ class Equivariance(nn.Module):
             ids_NHW = ids_on_grid(views.ids_Ngg, k, grid)
             one, two = split_views(assignments(map_NDHW.float(), ids_NHW, k, self.temperature))
             theta_one, theta_two = split_views(views.theta_N23)
-            first = apart(one, two, relative_theta(theta_two, theta_one))
-            second = apart(two, one, relative_theta(theta_one, theta_two))
+            first = apart(one, two, relate_theta(theta_two, theta_one))
+            second = apart(two, one, relate_theta(theta_one, theta_two))
             return global_mean(first[0] + second[0], first[1] + second[1])
 
 

@@ -30,7 +30,7 @@ from ssl_parts.parts.store import PartStore
 from ssl_parts.pretraining.mixing import choose_share
 from ssl_parts.pretraining.train_config import Network, TrainConfig
 from ssl_parts.pretraining.watch import Watch
-from ssl_parts.views import Views, ViewsConfig, draw_recipe, make_views
+from ssl_parts.views import Views, ViewsConfig, make_views, plan_views
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -224,8 +224,8 @@ class Trainer:
         return terms, student
 
     def make_views(self, micro_step: int, indices: Tensor, images: Tensor) -> Views:
-        """The global batch's recipe is drawn everywhere; each rank applies its own share of it."""
-        recipe = draw_recipe(self.phase.train.batch, self.phase.views, self.phase.seed, micro_step)
+        """Make this rank's views: the plan of the global batch is drawn everywhere."""
+        plan = plan_views(self.phase.train.batch, self.phase.views, self.phase.seed, micro_step)
         device = self.accelerator.device
         ids = None
         if self.phase.parts is not None:
@@ -233,7 +233,7 @@ class Trainer:
         images = images.to(device, non_blocking=True)
         background = None if self.phase.parts is None else self.phase.parts.background
         return make_views(
-            images, ids, recipe.share(self.local_batch), self.phase.views, self.k, background
+            images, ids, plan.select_rows(self.local_batch), self.phase.views, self.k, background
         )
 
     def _initial_outputs(self, images: Tensor) -> Outputs | None:

@@ -8,7 +8,8 @@ import torch
 
 from ssl_parts.objectives.equivariance import Equivariance
 from ssl_parts.views import Views
-from ssl_parts.views.geometry import CropConfig, crop_theta, random_crops
+from ssl_parts.views.config import CropConfig
+from ssl_parts.views.geometry import make_theta, plan_crops
 
 B, D, K, SIDE, TAU = 3, 5, 4, 4, 0.3
 
@@ -17,7 +18,7 @@ def case(seed=0, flip=0.5):
     g = torch.Generator().manual_seed(seed)
     maps = torch.randn(2 * B, D, SIDE, SIDE, generator=g)
     ids = torch.randint(K - 1, (2 * B, SIDE, SIDE), generator=g)  # the last id is nowhere
-    theta = random_crops(2 * B, CropConfig(scale=[0.3, 0.8], flip=flip), g)
+    theta = plan_crops(2 * B, CropConfig(scale=[0.3, 0.8], flip=flip), g)
     return maps, Views(torch.zeros(0), ids, theta, torch.zeros(2 * B, K))
 
 
@@ -115,8 +116,8 @@ def test_two_crops_of_one_map_cost_nothing_and_pull_nowhere(flipped):
     g = torch.Generator().manual_seed(0)
     image, ids = torch.randn(1, D, 6, 6, generator=g), torch.randint(K - 1, (1, 6, 6), generator=g)
     share, at, turn = SIDE / 6, 1 - SIDE / 6, -1.0 if flipped else 1.0
-    left_top = crop_theta(*(torch.tensor([x]) for x in (share, share, -at, -at)))
-    right = crop_theta(*(torch.tensor([x]) for x in (turn * share, share, at, -at)))
+    left_top = make_theta(*(torch.tensor([x]) for x in (share, share, -at, -at)))
+    right = make_theta(*(torch.tensor([x]) for x in (turn * share, share, at, -at)))
     one, two = (image[..., :4, :4], ids[:, :4, :4]), (image[..., :4, 2:], ids[:, :4, 2:])
     if flipped:
         two = tuple(part.flip(-1) for part in two)
@@ -131,7 +132,7 @@ def test_two_crops_of_one_map_cost_nothing_and_pull_nowhere(flipped):
 
 def test_a_map_that_moves_with_the_image_costs_nothing_and_one_that_does_not_costs():
     whole, mirrored = (
-        crop_theta(torch.tensor([w]), *map(torch.tensor, ([1.0], [0.0], [0.0])))
+        make_theta(torch.tensor([w]), *map(torch.tensor, ([1.0], [0.0], [0.0])))
         for w in (1.0, -1.0)
     )
     one = torch.randn(1, D, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
@@ -149,7 +150,7 @@ def test_a_map_that_moves_with_the_image_costs_nothing_and_one_that_does_not_cos
 
 def test_views_that_do_not_overlap_give_zero_and_finite_gradients():
     left, right = (
-        crop_theta(*(torch.tensor([x]) for x in (0.3, 0.3, at, 0.0))) for at in (-0.7, 0.7)
+        make_theta(*(torch.tensor([x]) for x in (0.3, 0.3, at, 0.0))) for at in (-0.7, 0.7)
     )
     maps = torch.randn(2, D, SIDE, SIDE, requires_grad=True)
     views = Views(

@@ -8,7 +8,8 @@ from torch import nn
 from ssl_parts.encoders import Features
 from ssl_parts.objectives import METHODS, Objective, ObjectiveConfig, Targets
 from ssl_parts.views import Views
-from ssl_parts.views.geometry import CropConfig, random_crops
+from ssl_parts.views.config import CropConfig
+from ssl_parts.views.geometry import plan_crops
 
 K, PAIRS = 4, 4
 SMALL = {
@@ -64,7 +65,7 @@ def views_of(step: int, rows: slice = slice(None)) -> Views:
         torch.randint(K, (2, PAIRS, 4, 4), generator=g),
     )
     ids[0, 3], ids[1, 3] = 1, 2
-    theta = random_crops(2 * PAIRS, CropConfig(scale=[0.4, 1.0]), g).view(2, PAIRS, 2, 3)
+    theta = plan_crops(2 * PAIRS, CropConfig(scale=[0.4, 1.0]), g).view(2, PAIRS, 2, 3)
     priority = torch.rand(PAIRS, K, generator=g).expand(2, PAIRS, K)
     images, ids, theta, priority = (
         x[:, rows].flatten(0, 1) for x in (images, ids, theta, priority)
