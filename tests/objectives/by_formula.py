@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 
 def by_formula(q, t, ids, valid, tau=0.1, local_negatives=True, past=()):
-    """The loss as METHODS §1.4 writes it, anchor by anchor; `past`: targets of earlier batches in
+    """The loss as the docstring of PartContrast writes it, anchor by anchor; `past`: targets of earlier batches in
     the denominator.
     """
     total = 0.0
