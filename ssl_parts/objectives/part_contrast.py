@@ -31,7 +31,8 @@ class PartContrast(nn.Module):
     For anchor :math:`i` of image :math:`b` in one view, with :math:`s(q,t) = \cos(q,t)/\tau`,
 
     .. math::
-        \ell(b,i) = -\frac{1[P \ne \emptyset]}{n} \frac{1}{|P|} \sum_{j \in P} \log \frac{\exp s(q_i, t_j)}{Z}
+        \ell(b,i) = -\frac{1[P \ne \emptyset]}{n} \frac{1}{|P|}
+            \sum_{j \in P} \log \frac{\exp s(q_i, t_j)}{Z}
 
     - :math:`P`: parts of the other view of the same image with the same id;
     - :math:`Z`: all targets of the other view of all images of the global batch, and all targets

@@ -1,4 +1,4 @@
-"""The last Q targets of a run: first in, first out, the same on every process, in the checkpoint."""
+"""The last Q targets of a run: first in, first out, equal on every process, in the checkpoint."""
 
 import torch
 from torch import Tensor, nn

@@ -46,7 +46,7 @@ class Arm:
 
 
 def contrast_instances(config: ObjectiveConfig) -> ObjectiveConfig:
-    """Leave of PARTICLE the contrast of whole images alone: the control, and a base from scratch."""
+    """Leave of PARTICLE the contrast of whole images alone: the control, and the base."""
     terms = replace(
         config.particle,
         part_weight=0.0,

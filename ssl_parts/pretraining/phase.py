@@ -161,7 +161,7 @@ def train_phase(
 
 
 class Trainer:
-    """The state of a phase: student, teacher, optimiser. Methods are the lines of the loop above."""
+    """The state of a phase: student, teacher, optimiser; methods are lines of the loop above."""
 
     def __init__(
         self,

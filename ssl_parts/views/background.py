@@ -9,9 +9,9 @@ masks), DiLo (Zhao et al., arXiv 2004.06638, salient foregrounds pasted on other
 CVSA (Wu et al., arXiv 2106.15788, crops and swaps of salient regions for fine-grained
 self-supervision). Here the foreground is that of the part discovery, found anew in every round.
 
-Shapes: B images, V of them chosen, HxW pixels, hxw grid of the ids. Images are exchanged within blocks of four, b ^ 1
-for view 1 and b ^ 2 for view 2, so the two views of an image never share a new background, and a
-process needs no image of another one.
+Shapes: B images, V of them chosen, HxW pixels, hxw grid of the ids. Images are exchanged within
+blocks of four, b ^ 1 for view 1 and b ^ 2 for view 2, so the two views of an image never share a
+new background, and a process needs no image of another one.
 """
 
 import torch

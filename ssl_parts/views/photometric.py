@@ -112,7 +112,7 @@ def _make_grey(x: Tensor, _: Photometry) -> Tensor:
 
 
 def _blur(x: Tensor, p: Photometry) -> Tensor:
-    """Blur with a Gaussian kernel of about a tenth of the side (23 at 224 px), sigma scaled alike."""
+    """Blur with a Gaussian kernel of a tenth of the side (23 at 224 px), sigma scaled alike."""
     size = x.shape[-1]
     kernel = max(3, int(size * 23 / 224) // 2 * 2 + 1)
     sigma_N2 = (p.sigma * size / 224).clamp(min=0.05).to(x.device).unsqueeze(1).expand(-1, 2)

@@ -3,6 +3,7 @@ can be copied.
 """
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from ssl_parts.objectives import METHODS, LossInputs, MethodName, ObjectiveConfi
 from ssl_parts.objectives.config import DinoConfig, MocoConfig, ParticleConfig
 from ssl_parts.objectives.gathered_norm import GatheredBatchNorm1d, gather_batch_norms
 from ssl_parts.objectives.methods.dino import DinoOutputs
+from ssl_parts.objectives.methods.particle import ParticleOutputs
 from ssl_parts.objectives.network import InstanceOutputs, PartOutputs
 
 BLANK = {"pooled_ND": torch.zeros(8, 1), "map_NDHW": torch.zeros(8, 1)}
@@ -88,6 +90,33 @@ def test_detcon_is_the_formula_on_masks_sampled_in_turn():
     ids = tuple(student.parts.ids_BM.gather(1, rows).chunk(2))
     expected = by_formula(q, t, ids, tuple(torch.ones_like(i, dtype=torch.bool) for i in ids), 0.2)
     assert float(loss_of("detcon", student, teacher)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_particle_is_the_weighted_sum_of_its_terms_each_by_formula():
+    terms = ParticleConfig(part_weight=2.0, instance_weight=0.5, local_negatives=False)
+    config = replace(config_of("particle"), particle=terms)
+    vectors = [(parts(seed), images(seed)) for seed in (0, 1)]
+    student, teacher = (
+        ParticleOutputs(**BLANK, parts=p.parts, instance_ND=i.instance_ND) for p, i in vectors
+    )
+    found = METHODS[config.method](config)(LossInputs(student=student, teacher=teacher))
+    q, t = (tuple(o.parts.vectors_BMD.chunk(2)) for o in (student, teacher))
+    ids, valid = (tuple(x.chunk(2)) for x in (student.parts.ids_BM, student.parts.valid_BM))
+    part = by_formula(q, t, ids, valid, 0.2, local_negatives=False)
+    whole = [tuple(o.instance_ND[:, None].chunk(2)) for o in (student, teacher)]
+    one = (torch.zeros(4, 1),) * 2
+    instance = by_formula(
+        *whole, one, tuple(torch.ones_like(x, dtype=torch.bool) for x in one), 0.2
+    )
+    assert float(found["part"]) == pytest.approx(part, rel=1e-5)
+    assert float(found["instance"]) == pytest.approx(instance, rel=1e-5)
+    assert float(found["loss"]) == pytest.approx(2.0 * part + 0.5 * instance, rel=1e-5)
+    shared = [
+        len(set(a[u].tolist()) & set(b[v].tolist()))
+        for a, b, u, v in zip(*ids, *valid, strict=True)
+    ]
+    assert float(found["shared_parts"]) == sum(shared) / 4
+    assert set(found) == {"loss", "part", "shared_parts", "instance"}
 
 
 def test_dino_by_hand_with_centre_and_temperature():
@@ -207,3 +236,20 @@ def test_every_name_has_a_method_and_a_line_that_describes_it():
     for name in MethodName:
         assert MethodName(name.value) is MethodName[name.value] is name
         assert 10 < len(name.description) < 100
+
+
+@pytest.mark.parametrize("name", ["detcon", "detcon-s", "particle", "particle of the student"])
+def test_only_a_student_with_a_teacher_has_a_predictor(name):
+    objective, student, _ = build(name)
+    encode = objective.method.encode
+    predicted, projected = (
+        encode(student, views_of(0), predict=predict).sampled_parts.vectors_BMD
+        for predict in (True, False)
+    )
+    assert torch.equal(predicted, projected) is not objective.method.has_teacher
+
+
+def test_a_network_of_parts_without_ids_says_so():
+    _, student, _ = build("detcon")
+    with pytest.raises(ConfigError, match="ids_Nhw=None; pass part ids"):
+        student(views_of(0).images_NCHW)

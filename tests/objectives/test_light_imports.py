@@ -1,4 +1,4 @@
-"""Schemas of both rooms are read before anything heavy is: `--help` and a mistyped key stay fast."""
+"""Schemas of both rooms are read before anything heavy: a mistyped key is answered fast."""
 
 import subprocess
 import sys

@@ -167,7 +167,7 @@ def test_chunks_equal_lightly():
 
 
 class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that any operation gives, and the number of matrix products."""
+    """Elements of the largest tensor that any operation gives, and how many matrix products."""
 
     elements = products = 0
 

@@ -9,7 +9,7 @@ from ssl_parts.views.background import choose_partners, exchange_backgrounds, re
 
 
 def scenes(count=8, side=28):
-    """Objects of colour 1 in a random square each, before a background of one grey value an image."""
+    """Objects of colour 1 in a random square each, before one grey value per image."""
     g = torch.Generator().manual_seed(0)
     grey = torch.linspace(0.1, 0.6, count)
     images = grey.view(-1, 1, 1, 1).expand(count, 3, side, side).clone()

@@ -37,8 +37,9 @@ class MoCo(InstanceMethod):
         r"""Compute InfoNCE against the queue, section 3.1 (equation 1); then push the keys.
 
         .. math::
-            L = -\mathrm{mean}_i \log \frac{\exp(\cos(q_i, t_{j(i)})/\tau)}
-                {\exp(\cos(q_i, t_{j(i)})/\tau) + \sum_{u \in \mathrm{queue}} \exp(\cos(q_i, u)/\tau)}
+            L = -\mathrm{mean}_i \log \frac{\exp s(q_i, t_{j(i)})}
+                {\exp s(q_i, t_{j(i)}) + \sum_{u \in \mathrm{queue}} \exp s(q_i, u)},
+            \quad s(q, t) = \cos(q, t)/\tau
 
         Each view is query once and key once: :math:`q` = `instance_ND` of the student, :math:`t` of
         the teacher, :math:`j(i)` the other view of the same image.

@@ -65,7 +65,8 @@ class ParticleNetwork(Network[ParticleOutputs]):
         self, encoder: Encoder, config: ObjectiveConfig, k: int = 0, background: int | None = None
     ) -> None:
         super().__init__(encoder)
-        # the student's own projections are targets, too: a predictor would have nothing to predict
+        # a predictor belongs to a teacher: where the student's own projections are the targets
+        # (DetCon-S), both sides move towards each other
         widths = (config.hidden, config.projection, config.targets is Targets.teacher)
         terms, channels = config.particle, encoder.dims[encoder.last_stage]
         self.part_heads = self.image_heads = self.dino_head = None
@@ -91,7 +92,7 @@ class ParticleNetwork(Network[ParticleOutputs]):
 
 
 class Particle(Method[ParticleOutputs]):
-    """Weighted sum of up to four terms; a term of weight 0, or without part ids, is not computed."""
+    """Weighted sum of up to four terms; one of weight 0, or without part ids, is not computed."""
 
     def __init__(self, config: ObjectiveConfig) -> None:
         super().__init__(config)

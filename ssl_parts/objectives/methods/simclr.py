@@ -1,4 +1,4 @@
-"""SimCLR (Chen et al., arXiv 2002.05709): each view's image against all other views of the batch."""
+"""SimCLR (Chen et al., arXiv 2002.05709): each view against all other views of the batch."""
 
 from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
