@@ -1,6 +1,7 @@
-"""Every objective by the name that `objective.method` takes."""
+"""Every method by the name that `objective.method` takes; its description is in `MethodName`."""
 
-from ssl_parts.objectives.method import Method
+from ssl_parts.objectives.config import MethodName
+from ssl_parts.objectives.method import AnyMethod
 from ssl_parts.objectives.methods.byol import BYOL
 from ssl_parts.objectives.methods.detcon import DetCon
 from ssl_parts.objectives.methods.dino import DINO
@@ -8,11 +9,11 @@ from ssl_parts.objectives.methods.moco import MoCo
 from ssl_parts.objectives.methods.particle import Particle
 from ssl_parts.objectives.methods.simclr import SimCLR
 
-METHODS: dict[str, type[Method]] = {
-    "particle": Particle,
-    "simclr": SimCLR,
-    "moco": MoCo,
-    "byol": BYOL,
-    "dino": DINO,
-    "detcon": DetCon,
+METHODS: dict[MethodName, type[AnyMethod]] = {
+    MethodName.particle: Particle,
+    MethodName.simclr: SimCLR,
+    MethodName.moco: MoCo,
+    MethodName.byol: BYOL,
+    MethodName.dino: DINO,
+    MethodName.detcon: DetCon,
 }
