@@ -4,6 +4,8 @@ from .config import Targets as Targets
 from .method import InstanceMethod as InstanceMethod
 from .method import LossInputs as LossInputs
 from .method import Method as Method
+from .methods.registry import METHODS as METHODS
+from .methods.registry import build_method as build_method
 from .network import InstanceNetwork as InstanceNetwork
 from .network import Network as Network
 from .network import Outputs as Outputs
@@ -13,7 +15,6 @@ from .part_contrast import PartContrast as PartContrast
 from .part_contrast import count_shared_parts as count_shared_parts
 from .pooling import Parts as Parts
 from .pooling import pool_parts as pool_parts
-from .registry import METHODS as METHODS
 
 __all__ = [
     "METHODS",
@@ -30,6 +31,7 @@ __all__ = [
     "PartNetwork",
     "Parts",
     "Targets",
+    "build_method",
     "count_shared_parts",
     "pool_parts",
 ]

@@ -1,7 +1,7 @@
 """What every method is: a network to train, the views that it sees, and a loss over them.
 
-`registry.py` lists the methods by name; a new one is a file in `methods/`, a name in `config.py`
-and a row there.
+`methods/registry.py` lists the methods by name; a new one is a file in `methods/`, a name in
+`config.py` and a row there.
 
 Shapes: B images of this process, V = 2 views per image, N = 2B views, K part ids, hxw grid of ids.
 """

@@ -1,16 +1,12 @@
-"""The objective of one step: the terms of the chosen method, and what keeps the encoder near its
-start.
-"""
+"""The objective of one step: the terms of a method, and what keeps the encoder near its start."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_parts.objectives.config import ObjectiveConfig
 from ssl_parts.objectives.gather import average_over_processes
 from ssl_parts.objectives.method import AnyMethod, LossInputs
 from ssl_parts.objectives.network import Outputs
-from ssl_parts.objectives.registry import METHODS
 from ssl_parts.views import Views
 
 
@@ -20,21 +16,18 @@ class Objective(nn.Module):
     Its state (queues, centres) belongs into a checkpoint.
 
     Args:
-        config: which method, and its options.
+        method: from `build_method`, or one of your own; it builds the network and makes the views.
         anchor_weight: weight of `measure_anchor`.
-
-    Attributes:
-        method: the method; it builds the network and makes the views.
-        needs_initial: whether `forward` needs the initial encoder's features.
     """
 
-    def __init__(self, config: ObjectiveConfig, anchor_weight: float = 0.0) -> None:
+    def __init__(self, method: AnyMethod, anchor_weight: float = 0.0) -> None:
         super().__init__()
+        self.method = method
         self.anchor_weight = anchor_weight
-        self.method: AnyMethod = METHODS[config.method](config)
 
     @property
     def needs_initial(self) -> bool:
+        """Whether `forward` needs the initial encoder's features."""
         return self.anchor_weight > 0 or self.method.needs_initial
 
     def forward(

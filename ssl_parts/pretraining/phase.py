@@ -25,7 +25,7 @@ from ssl_parts.engine.schedules import cosine, warmup_cosine
 from ssl_parts.engine.stop import Stopped, StopSignal
 from ssl_parts.engine.teacher import interpolate, make_teacher, update_teacher
 from ssl_parts.errors import ConfigError
-from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs
+from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs, build_method
 from ssl_parts.parts.store import PartStore
 from ssl_parts.pretraining.mixing import choose_share
 from ssl_parts.pretraining.train_config import Network, TrainConfig
@@ -177,7 +177,7 @@ class Trainer:
             train.batch, accelerator.process_index, accelerator.num_processes
         )
         torch.manual_seed(phase.seed)  # the heads' initial weights: the same on every rank
-        self.objective = Objective(phase.objective, train.anchor).to(device)
+        self.objective = Objective(build_method(phase.objective), train.anchor).to(device)
         k, background = (
             (0, None) if phase.parts is None else (phase.parts.k, phase.parts.background)
         )

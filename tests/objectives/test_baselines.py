@@ -13,7 +13,16 @@ from objectives.tiny_network import CASES, build, config_of, run_step, views_of
 from torch import nn
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.objectives import METHODS, LossInputs, MethodName, ObjectiveConfig, Parts, Targets
+from ssl_parts.objectives import (
+    METHODS,
+    LossInputs,
+    MethodName,
+    Objective,
+    ObjectiveConfig,
+    Parts,
+    Targets,
+    build_method,
+)
 from ssl_parts.objectives.config import DinoConfig, MocoConfig, ParticleConfig
 from ssl_parts.objectives.gathered_norm import GatheredBatchNorm1d, gather_batch_norms
 from ssl_parts.objectives.methods.dino import DinoOutputs
@@ -42,8 +51,7 @@ def parts(seed):
 
 
 def method_of(name):
-    config = config_of(name)
-    return METHODS[config.method](config)
+    return build_method(config_of(name))
 
 
 def loss_of(name, student, teacher):
@@ -99,7 +107,7 @@ def test_particle_is_the_weighted_sum_of_its_terms_each_by_formula():
     student, teacher = (
         ParticleOutputs(**BLANK, parts=p.parts, instance_ND=i.instance_ND) for p, i in vectors
     )
-    found = METHODS[config.method](config)(LossInputs(student=student, teacher=teacher))
+    found = build_method(config)(LossInputs(student=student, teacher=teacher))
     q, t = (tuple(o.parts.vectors_BMD.chunk(2)) for o in (student, teacher))
     ids, valid = (tuple(x.chunk(2)) for x in (student.parts.ids_BM, student.parts.valid_BM))
     part = by_formula(q, t, ids, valid, 0.2, local_negatives=False)
@@ -152,7 +160,7 @@ def test_copies_and_a_restored_state_go_on_alike(name):
     objective, student, teacher = build(name)
     run_step(objective, student, teacher, 0)
     torch.manual_seed(99)  # another random queue to start from
-    again = type(objective)(config_of(name))
+    again = Objective(method_of(name))
     again.load_state_dict(copy.deepcopy(objective.state_dict()))
     expected = run_step(objective, copy.deepcopy(student), copy.deepcopy(teacher), 1)
     torch.testing.assert_close(run_step(again, student, teacher, 1), expected, rtol=0, atol=0)

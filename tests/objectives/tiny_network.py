@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ssl_parts.encoders import Features
-from ssl_parts.objectives import MethodName, Objective, ObjectiveConfig, Targets
+from ssl_parts.objectives import MethodName, Objective, ObjectiveConfig, Targets, build_method
 from ssl_parts.objectives.config import DinoConfig, MocoConfig, ParticleConfig
 from ssl_parts.views import Views
 from ssl_parts.views.config import CropConfig
@@ -78,7 +78,7 @@ def views_of(step: int, rows: slice = slice(None)) -> Views:
 def build(name: str) -> tuple[Objective, nn.Module, nn.Module]:
     """Objective, student and a teacher with other weights, the same on every call."""
     torch.manual_seed(0)
-    objective = Objective(config_of(name))
+    objective = Objective(build_method(config_of(name)))
     build_network = objective.method.build_network
     student, teacher = (build_network(TinyEncoder(), K, background=0).double() for _ in range(2))
     return objective, student, teacher.requires_grad_(False)

@@ -1,6 +1,6 @@
 """Every method by the name that `objective.method` takes; its description is in `MethodName`."""
 
-from ssl_parts.objectives.config import MethodName
+from ssl_parts.objectives.config import MethodName, ObjectiveConfig
 from ssl_parts.objectives.method import AnyMethod
 from ssl_parts.objectives.methods.byol import BYOL
 from ssl_parts.objectives.methods.detcon import DetCon
@@ -17,3 +17,8 @@ METHODS: dict[MethodName, type[AnyMethod]] = {
     MethodName.dino: DINO,
     MethodName.detcon: DetCon,
 }
+
+
+def build_method(config: ObjectiveConfig) -> AnyMethod:
+    """Build the method that `objective.method` names."""
+    return METHODS[config.method](config)
