@@ -1,0 +1,99 @@
+"""The processes of a command before they compute: threads, memory, precision, launcher."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.tracking import GeneralTracker
+from accelerate.utils import KwargsHandler, LoggerType
+
+from ssl_parts.engine.allocator import keep_freed_memory
+from ssl_parts.engine.run_section import Precision, TrainingRunSection
+from ssl_parts.errors import ConfigError
+
+SHARDING = {  # what `accelerate launch` sets for its processes
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+
+
+def start_accelerator(run: TrainingRunSection, *handlers: KwargsHandler) -> Accelerator:
+    """Set threads and memory of this process, join the others, and choose the precision.
+
+    Args:
+        run: the run section of a training command.
+        handlers: further options of accelerate, as `DistributedDataParallelKwargs`.
+
+    Raises:
+        ConfigError: as `check_whole_networks`.
+    """
+    check_whole_networks()
+    set_threads(run.threads)
+    cpu = not torch.cuda.is_available()
+    if cpu:
+        keep_freed_memory()
+    bf16 = resolve_precision(run.precision) is Precision.bf16
+    trackers: list[str | LoggerType | GeneralTracker] = list(run.trackers)
+    timeout = InitProcessGroupKwargs(timeout=timedelta(minutes=run.timeout_minutes))
+    return Accelerator(
+        cpu=cpu,
+        mixed_precision="bf16" if bf16 else "no",
+        log_with=trackers or None,
+        project_dir=run.folder if trackers else None,
+        kwargs_handlers=[timeout, *handlers],
+    )
+
+
+def check_whole_networks(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse a launcher that shards networks.
+
+    Raises:
+        ConfigError: FSDP, DeepSpeed or Megatron-LM; teacher, checkpoints and exports need a whole
+            network in each process.
+    """
+    for key, name in SHARDING.items():
+        if environment.get(key, "").lower() in ("1", "true"):
+            raise ConfigError(
+                f"accelerate is configured for {name} ({key}={environment[key]}), which shards "
+                "networks; here each process needs a whole one. Launch with distributed_type: "
+                "MULTI_GPU (launch/accelerate/one_node.yaml), and with "
+                "train.grad_checkpointing=true where memory is short"
+            )
+
+
+def set_threads(threads: int | None) -> int:
+    """Set torch's threads of this process and return their number.
+
+    `accelerate launch` sets OMP_NUM_THREADS=1, which would leave cores idle.
+
+    Args:
+        threads: `run.threads`; None divides the available cores by the processes of this machine.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    chosen = threads or max(1, available_cores() // processes)
+    torch.set_num_threads(chosen)
+    return chosen
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use, as a container or a Slurm task limits them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_precision(precision: Precision) -> Precision:
+    """Name the precision that `auto` takes on this machine; others are returned as they are."""
+    if precision is not Precision.auto:
+        return precision
+    fast = torch.cuda.is_available() or has_fast_bf16()
+    return Precision.bf16 if fast else Precision.fp32
+
+
+def has_fast_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware (AMX or AVX-512 BF16)."""
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, test, lambda: False)() for test in tests)
