@@ -23,7 +23,7 @@ from ssl_parts.errors import ConfigError, TrainingError
 from ssl_parts.export import export_encoder
 from ssl_parts.files import write_atomic
 from ssl_parts.pretraining.arms import BASE
-from ssl_parts.pretraining.harm import measure_drift, warnings_of
+from ssl_parts.pretraining.harm import measure_drift, describe_harm
 from ssl_parts.pretraining.stages import Run, check_run, train_rounds
 from ssl_parts.report import write_report
 from ssl_parts.report.pictures import report_pictures
@@ -160,7 +160,7 @@ def finish(run: Run, seconds: float) -> dict:
     }
     save_results(run.folder / "results.json", results)
     export_encoder(
-        run.folder if run.train.rounds else run.base, exported, to="timm", image_size=run.bank.size
+        run.folder if run.resolved_train.rounds else run.base, exported, to="timm", image_size=run.bank.size
     )
     if rows:
         print("\n" + format_table(rows, COLUMNS))
@@ -169,9 +169,9 @@ def finish(run: Run, seconds: float) -> dict:
             f"\nHARM: {warning}. See docs/encoder_and_k.md: train.preset, train.anchor, train.interpolate."
         )
     print(f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)")
-    if run.train.rounds:
+    if run.resolved_train.rounds:
         print(f"Parts:   {run.folder}/round_*/parts.png")
-    if run.config.run.pictures and run.train.rounds:
+    if run.config.run.pictures and run.resolved_train.rounds:
         report_pictures(run)
     print(f"Report:  {write_report(run.folder)}")
     print(f"Results: {run.folder / 'results.json'}")
@@ -184,7 +184,7 @@ def look_for_harm(run: Run, rows: dict) -> tuple[dict, list[str]]:
     """
     drift = measure_drift(run.encoder(run.base), run.encoder(run.result), run.bank)
     given = run.config.encoder.weights is not None
-    return drift.as_dict(), warnings_of(drift, rows, BASE, run.title) if given else []
+    return drift.as_dict(), describe_harm(drift, rows, BASE, run.title) if given else []
 
 
 def evaluate_arms(run: Run) -> dict:

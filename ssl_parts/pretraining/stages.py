@@ -39,8 +39,8 @@ from ssl_parts.pretraining.arms import (
     felzenszwalb_parts,
     result_title,
 )
-from ssl_parts.pretraining.phase import OTHER, Phase, steps_of, train_phase
-from ssl_parts.pretraining.train_config import Schedule, TrainConfig
+from ssl_parts.pretraining.phase import DISCOVERY_WEIGHTS, Phase, steps_of, train_phase
+from ssl_parts.pretraining.train_config import ResolvedTrainConfig, Schedule
 from ssl_parts.views import check_share
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class Run:
     stop: StopSignal
 
     @property
-    def train(self) -> TrainConfig:
+    def resolved_train(self) -> ResolvedTrainConfig:
+        """config.train with a value for everything that the preset decides."""
         return self.config.train.resolved(weights_given=self.config.encoder.weights is not None)
 
     @property
@@ -84,28 +85,33 @@ class Run:
         """Weights that find a round's parts: those it begins with, unless train.discover_with
         wants the other ones.
         """
-        other = self.train.discover_with not in (None, self.train.keep)
-        return self.round_folder(number - 1) / OTHER if number and other else self.start_of(number)
+        other = self.resolved_train.discover_with not in (None, self.resolved_train.keep)
+        return (
+            self.round_folder(number - 1) / DISCOVERY_WEIGHTS
+            if number and other
+            else self.start_of(number)
+        )
 
     def settled(self, number: int) -> bool:
         """Whether the parts of a round, once found, are so much like the last ones that it is not
         worth training.
         """
         found = self.round_folder(number) / "parts.json"
-        if self.train.stop_nmi is None or number == 0 or not found.exists():
+        if self.resolved_train.stop_nmi is None or number == 0 or not found.exists():
             return False
-        return json.loads(found.read_text())["nmi_before"] > self.train.stop_nmi
+        return json.loads(found.read_text())["nmi_before"] > self.resolved_train.stop_nmi
 
     @property
     def rounds_trained(self) -> int:
         """All rounds, or those before the first that is settled."""
-        return next((n for n in range(self.train.rounds) if self.settled(n)), self.train.rounds)
+        rounds = self.resolved_train.rounds
+        return next((n for n in range(rounds) if self.settled(n)), rounds)
 
     def arms(self) -> dict[str, Path]:
         """Encoders that the table compares, in its order."""
         chosen = self.config.run.arms if self.config.run.control else []
         beside = {ARMS[name].title: self.arm(name) for name in chosen}
-        ours = {self.title: self.result} if self.train.rounds else {}
+        ours = {self.title: self.result} if self.resolved_train.rounds else {}
         return {BASE: self.base, **beside, **ours}
 
     @property
@@ -145,23 +151,23 @@ def check_run(run: Run) -> None:
     Raises:
         ConfigError, DataError, WeightsError, PartDiscoveryError: see the rooms.
     """
-    steps_of(1, len(run.bank), run.train)
-    if run.train.rounds == 0 and (
-        run.config.encoder.weights is not None or not run.train.base_epochs
+    steps_of(1, len(run.bank), run.resolved_train)
+    if run.resolved_train.rounds == 0 and (
+        run.config.encoder.weights is not None or not run.resolved_train.base_epochs
     ):
         raise ConfigError(
             "train.rounds=0 makes a base encoder and stops: it needs train.base_epochs and no weights"
         )
-    if run.train.rounds == 0 and run.config.run.control:
+    if run.resolved_train.rounds == 0 and run.config.run.control:
         raise ConfigError(
             "run.control=true compares with PARTICLE's rounds, and train.rounds=0 leaves them out"
         )
-    if run.train.batch % run.accelerator.num_processes:
+    if run.resolved_train.batch % run.accelerator.num_processes:
         raise ConfigError(
-            f"train.batch={run.train.batch} does not divide by {run.accelerator.num_processes} processes"
+            f"train.batch={run.resolved_train.batch} does not divide by {run.accelerator.num_processes} processes"
         )
     if (
-        run.train.sync_batchnorm
+        run.resolved_train.sync_batchnorm
         and run.accelerator.num_processes > 1
         and run.accelerator.device.type == "cpu"
     ):
@@ -169,7 +175,7 @@ def check_run(run: Run) -> None:
             "train.sync_batchnorm=true needs GPUs: torch has no synchronised batch norm for CPUs. With several CPU "
             "processes leave it false, or keep the statistics with train.freeze_norm=true"
         )
-    check_share(run.train.batch // run.accelerator.num_processes, run.config.views)
+    check_share(run.resolved_train.batch // run.accelerator.num_processes, run.config.views)
     if run.config.views.swap_background > 0 and not run.config.parts.has_background:
         raise ConfigError(
             f"views.swap_background={run.config.views.swap_background} needs to know the background, but "
@@ -181,7 +187,12 @@ def check_run(run: Run) -> None:
         run.config.data.build(run.config.data.test_split)
     encoder, parts = run.encoder(None), run.config.parts
     encoder.check_stages([*parts.stages, *parts.foreground.stages])
-    adapt(encoder, run.train.freeze_stages, run.train.lora_rank, run.train.lora_scale)
+    adapt(
+        encoder,
+        run.resolved_train.freeze_stages,
+        run.resolved_train.lora_rank,
+        run.resolved_train.lora_scale,
+    )
     for side in (run.config.views.size, run.bank.size):  # a ViT's patches must divide both
         encoder.eval()(torch.zeros(1, 3, side, side, device=run.accelerator.device))
 
@@ -190,7 +201,7 @@ def check_arms(run: Run) -> None:
     """ConfigError for an arm that cannot be trained with this recipe."""
     for name in run.config.run.arms if run.config.run.control else []:
         ARMS[name].objective_of(run.config.objective).check()
-        if name == "one_round" and run.train.rounds == 1:
+        if name == "one_round" and run.resolved_train.rounds == 1:
             raise ConfigError(
                 "run.arms has one_round, but with train.rounds=1 the result is that; raise train.rounds"
             )
@@ -199,7 +210,7 @@ def check_arms(run: Run) -> None:
 def train_rounds(run: Run) -> None:
     """Base, all rounds, arms; each is skipped when its result is on disk."""
     make_base(run)
-    for number in range(run.train.rounds):
+    for number in range(run.resolved_train.rounds):
         run.stop.check()
         store = discover(run, number)
         if run.settled(number):
@@ -214,45 +225,79 @@ def train_rounds(run: Run) -> None:
 
 
 def make_base(run: Run) -> None:
-    """The encoder of round 0: given weights as they are, or instance contrast from scratch for
+    """Make the encoder of round 0: given weights as they are, or instance contrast from scratch for
     train.base_epochs.
     """
     if run.base.exists():
         return
     run.base.parent.mkdir(parents=True, exist_ok=True)
-    encoder = run.encoder(None)
-    if run.config.encoder.weights is None and run.train.base_epochs > 0:
-        run.say(f"Base encoder: {run.train.base_epochs} epochs of instance contrast from scratch")
-        steps = steps_of(run.train.base_epochs, len(run.bank), run.train)
-        phase = instance_phase(run, "base", run.base.parent, steps, run.train.base_lr)
+    encoder, steps = run.encoder(None), base_steps(run)
+    if steps:
+        train = run.resolved_train
+        run.say(f"Base encoder: {train.base_epochs} epochs of instance contrast from scratch")
         # nothing here is worth keeping
-        whole = replace(phase.train, freeze_stages=0, lora_rank=0, interpolate=1.0)
-        phase = replace(phase, train=whole)
-        train_phase(phase, encoder, run.training_bank, run.accelerator, run.metrics, run.stop)
+        whole = replace(train, freeze_stages=0, lora_rank=0, interpolate=1.0)
+        objective = replace(run.config.objective, **INSTANCE)
+        phase = plan_phase(run, "base", run.base.parent, steps, train.base_lr, objective)
+        train_here(run, replace(phase, train=whole), encoder)
     elif run.accelerator.is_main_process:
         save_tensors(run.base, encoder.state_dict())
     run.stop.check()
 
 
+def base_steps(run: Run) -> int:
+    """Optimiser steps that make the base encoder, 0 where weights are given."""
+    given = run.config.encoder.weights is not None
+    return (
+        0 if given else steps_of(run.resolved_train.base_epochs, len(run.bank), run.resolved_train)
+    )
+
+
+def round_steps(run: Run) -> int:
+    """Optimiser steps of one round."""
+    return steps_of(run.resolved_train.epochs, len(run.bank), run.resolved_train)
+
+
+def plan_phase(
+    run: Run,
+    name: str,
+    folder: Path,
+    steps: int,
+    lr: float,
+    objective: ObjectiveConfig,
+    parts: PartStore | None = None,
+    first_step: int = 0,
+) -> Phase:
+    """Plan a phase of this run under a schedule of its own; see `Phase`."""
+    seed = phase_seed(run.config.run.seed, name)
+    train, views = run.resolved_train, run.config.views
+    return Phase(
+        name, folder, steps, lr, seed, objective, train, views, parts, first_step=first_step
+    )
+
+
+def train_here(run: Run, phase: Phase, encoder: Encoder) -> None:
+    """Train a phase with the images, log and processes of this run."""
+    train_phase(phase, encoder, run.training_bank, run.accelerator, run.metrics, run.stop)
+
+
 def train_arm(run: Run, name: str) -> None:
-    """As many steps as all rounds from the same base, with the same schedule and do-no-harm, but
-    another objective.
+    """Train a comparison arm: same base, total steps, schedule and preset as the PARTICLE rounds;
+    only the objective differs.
     """
     arm, path = ARMS[name], run.arm(name)
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     store = arm_parts(run, arm)
-    steps = run.rounds_trained * steps_of(run.train.epochs, len(run.bank), run.train)
+    steps = run.rounds_trained * round_steps(run)
     run.say(f"{arm.title}: {steps} steps")
     label = arm.folder.replace("_", " ", 1)
-    seed, objective = phase_seed(run.config.run.seed, label), arm.objective_of(run.config.objective)
-    phase = Phase(
-        label, path.parent, steps, run.train.lr, seed, objective, run.train, run.config.views, store
-    )
-    train_phase(
-        phase, run.encoder(run.base), run.training_bank, run.accelerator, run.metrics, run.stop
-    )
+    objective = arm.objective_of(run.config.objective)
+    first_step = base_steps(run) + (1 + list(run.config.run.arms).index(name)) * steps
+    lr = run.resolved_train.lr
+    phase = plan_phase(run, label, path.parent, steps, lr, objective, store, first_step)
+    train_here(run, phase, run.encoder(run.base))
 
 
 def arm_parts(run: Run, arm: Arm) -> PartStore | None:
@@ -265,14 +310,6 @@ def arm_parts(run: Run, arm: Arm) -> PartStore | None:
     return run.stop.interruptible(
         lambda: find_parts(run, arm.folder, None, config, run.folder / arm.folder / "parts")
     )
-
-
-def instance_phase(run: Run, name: str, folder: Path, steps: int, lr: float) -> Phase:
-    seed, objective = (
-        phase_seed(run.config.run.seed, name),
-        replace(run.config.objective, **INSTANCE),
-    )
-    return Phase(name, folder, steps, lr, seed, objective, run.train, run.config.views)
 
 
 def discover(run: Run, number: int) -> PartStore:
@@ -346,37 +383,18 @@ def store_before(run: Run, number: int) -> PartStore | None:
 
 
 def train_round(run: Run, number: int, store: PartStore) -> None:
-    """One round of part-centric learning."""
-    folder = run.round_folder(number)
+    """Train one round of part-centric learning."""
+    folder, steps = run.round_folder(number), round_steps(run)
     if (folder / "encoder.safetensors").exists():
         return
     run.say(f"Round {number}: {run.config.objective.method} on {store.k} part ids")
-    steps = steps_of(run.train.epochs, len(run.bank), run.train)
-    seed = phase_seed(run.config.run.seed, f"round {number}")
-    objective: ObjectiveConfig = run.config.objective
-    phase = Phase(
-        f"round {number}",
-        folder,
-        steps,
-        run.train.lr,
-        seed,
-        objective,
-        run.train,
-        run.config.views,
-        store,
-    )
-    if run.train.schedule is Schedule.one:
-        phase = replace(
-            phase, earlier_steps=number * steps, schedule_steps=run.train.rounds * steps
-        )
-    train_phase(
-        phase,
-        run.encoder(run.start_of(number)),
-        run.training_bank,
-        run.accelerator,
-        run.metrics,
-        run.stop,
-    )
+    name, lr, objective = f"round {number}", run.resolved_train.lr, run.config.objective
+    first_step = base_steps(run) + number * steps
+    phase = plan_phase(run, name, folder, steps, lr, objective, store, first_step)
+    if run.resolved_train.schedule is Schedule.one:
+        through = run.resolved_train.rounds * steps
+        phase = replace(phase, earlier_steps=number * steps, schedule_steps=through)
+    train_here(run, phase, run.encoder(run.start_of(number)))
 
 
 def phase_seed(seed: int, name: str) -> int:
