@@ -10,7 +10,7 @@ import torch
 
 from evaluation.linear_probe import check_labelled
 from evaluation.metrics import bootstrap_interval, per_class_mean
-from ssl_parts.engine.neighbours import TEMPERATURE, vote_knn
+from ssl_parts.engine.neighbours import vote_of_neighbours
 from ssl_parts.errors import ConfigError
 
 
@@ -34,7 +34,7 @@ def knn_classify(
     test_y: np.ndarray,
     k: int | Sequence[int] = 20,
     *,
-    temperature: float = TEMPERATURE,
+    temperature: float = 0.07,
     chunk: int = 1024,
     device: str | torch.device = "cpu",
     seed: int = 0,
@@ -64,17 +64,16 @@ def knn_classify(
     if not temperature > 0:
         raise ConfigError(f"temperature={temperature} must be positive")
     classes, compact = np.unique(train_y, return_inverse=True)
-    train_ND, test_MD = (torch.as_tensor(x, dtype=torch.float32) for x in (train_x, test_x))
-    guesses = vote_knn(
-        train_ND.to(device),
+    ranked = vote_of_neighbours(
+        torch.as_tensor(train_x, dtype=torch.float32, device=device),
         torch.as_tensor(compact, device=device),
-        test_MD,
+        torch.as_tensor(test_x, dtype=torch.float32),
         ks,
-        len(classes),
+        classes=len(classes),
         temperature=temperature,
         chunk=chunk,
     )
-    return {k: _result(k, classes[guesses[k].numpy()], test_y, len(train_x), seed) for k in ks}
+    return {k: _result(k, classes[ranked[k].cpu().numpy()], test_y, len(train_x), seed) for k in ks}
 
 
 def _result(k: int, guesses: np.ndarray, truth: np.ndarray, n_train: int, seed: int) -> KnnResult:

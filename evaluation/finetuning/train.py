@@ -26,7 +26,7 @@ from evaluation.heads.overlap import measure_overlap
 from evaluation.heads.pictures import looks_sheet
 from evaluation.results import Row, config_hash, format_table, load_results, save_results
 from ssl_parts.configuration.compose import flatten
-from ssl_parts.data import BatchStream, rank_slice, steps_per_epoch
+from ssl_parts.data import BatchStream, evenly_spaced, rank_slice, steps_per_epoch
 from ssl_parts.encoders import encoder_hash
 from ssl_parts.engine.checkpoint import save_tensors
 from ssl_parts.engine.loop import Cadence, Learner, Loop
@@ -289,9 +289,9 @@ def finish(trainer: Finetuner, seconds: float) -> dict[str, Any]:
     row = result_row(trainer, seconds)
     extra: dict[str, Any] = {}
     if config.run.overlap:
-        extra["overlap"] = measure_overlap(head, bank, evenly(len(bank), config.run.overlap))
+        extra["overlap"] = measure_overlap(head, bank, evenly_spaced(len(bank), config.run.overlap))
     if config.run.pictures:
-        shown = evenly(len(bank), config.run.pictures)
+        shown = evenly_spaced(len(bank), config.run.pictures)
         extra["columns"] = looks_sheet(head, bank.images(shown), folder / "looks.png")
     save_results(folder / "results.json", [row], **extra)
     print("\n" + format_table([row], COLUMNS))
@@ -336,9 +336,3 @@ def result_row(trainer: Finetuner, seconds: float) -> Row:
         config_hash=config_hash(flatten(config)),
         seconds=round(seconds, 1),
     )
-
-
-def evenly(n: int, wanted: int) -> list[int]:
-    """`wanted` of n positions (all if fewer), spread evenly."""
-    count = min(n, wanted)
-    return [i * n // count for i in range(count)]

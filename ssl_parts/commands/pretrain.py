@@ -23,7 +23,7 @@ from ssl_parts.errors import ConfigError, TrainingError
 from ssl_parts.export import export_encoder
 from ssl_parts.files import write_atomic
 from ssl_parts.pretraining.arms import BASE
-from ssl_parts.pretraining.harm import measure_drift, describe_harm
+from ssl_parts.pretraining.harm import describe_harm, measure_drift
 from ssl_parts.pretraining.stages import Run, check_run, train_rounds
 from ssl_parts.report import write_report
 from ssl_parts.report.pictures import report_pictures
@@ -160,7 +160,10 @@ def finish(run: Run, seconds: float) -> dict:
     }
     save_results(run.folder / "results.json", results)
     export_encoder(
-        run.folder if run.resolved_train.rounds else run.base, exported, to="timm", image_size=run.bank.size
+        run.folder if run.resolved_train.rounds else run.base,
+        exported,
+        to="timm",
+        image_size=run.bank.size,
     )
     if rows:
         print("\n" + format_table(rows, COLUMNS))
@@ -183,8 +186,13 @@ def look_for_harm(run: Run, rows: dict) -> tuple[dict, list[str]]:
     changed).
     """
     drift = measure_drift(run.encoder(run.base), run.encoder(run.result), run.bank)
-    given = run.config.encoder.weights is not None
-    return drift.as_dict(), describe_harm(drift, rows, BASE, run.title) if given else []
+    if run.config.encoder.weights is None:
+        return drift.as_dict(), []
+    before, after = (
+        {key: value["mean"] for key, value in rows.get(arm, {}).get("values", {}).items()}
+        for arm in (BASE, run.title)
+    )
+    return drift.as_dict(), describe_harm(drift, before, after)
 
 
 def evaluate_arms(run: Run) -> dict:

@@ -1,4 +1,4 @@
-"""Modes of networks: evaluation for a while, and batch norms that keep their statistics."""
+"""Training and evaluation modes of networks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,21 +8,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Switch a network to evaluation mode for a while; each module gets back the mode it had.
+def evaluating(*networks: nn.Module | None) -> Iterator[None]:
+    """Put networks into evaluation mode; afterwards every module has the mode it had before.
 
-    Gradients are left to the caller: combine with `torch.inference_mode()` where none are needed.
-
-    Example:
-        >>> network = nn.Dropout().train()
-        >>> with evaluating(network):
-        ...     network.training
-        False
-        >>> network.training
-        True
+    Args:
+        networks: None stands for no network. Gradients are left as they are: combine it with
+            `torch.inference_mode()` where none are needed.
     """
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+    modules = [module for each in networks if each is not None for module in each.modules()]
+    modes = [(module, module.training) for module in modules]
+    for network in networks:
+        if network is not None:
+            network.eval()
     try:
         yield
     finally:
@@ -31,13 +28,11 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def keep_norm_statistics(network: nn.Module, frozen_only: bool = False) -> None:
-    """Switch batch norms to evaluation mode, so that they use their statistics and move none.
-
-    The next call of `network.train()` undoes it.
+    """Let batch norms use their statistics and move none, until the next `network.train()`.
 
     Args:
-        network: its batch-norm layers, at any depth, are switched.
-        frozen_only: switch only layers whose weight takes no gradient.
+        network: its batch-norm layers, at any depth, go into evaluation mode.
+        frozen_only: only layers whose weight takes no gradient do.
     """
     for module in network.modules():
         if isinstance(module, _BatchNorm):

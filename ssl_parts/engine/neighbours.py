@@ -1,6 +1,6 @@
-"""The vote of nearest neighbours by cosine, for monitors and for the k-NN protocol.
+"""Votes of the k nearest neighbours by cosine (Wu et al. 2018, arXiv 1805.01978, section 3.4).
 
-Shapes: N rows with a label, M rows that ask, D channels, C classes.
+Shapes: N training vectors, B of a chunk of queries, Q queries, D channels, C classes.
 """
 
 from collections.abc import Sequence
@@ -9,44 +9,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TEMPERATURE = 0.07
-GUESSES = 5
 
-
-def vote_knn(
-    features_ND: Tensor,
+def vote_of_neighbours(
+    train_ND: Tensor,
     labels_N: Tensor,
-    queries_MD: Tensor,
+    queries_QD: Tensor,
     ks: Sequence[int],
-    classes: int,
     *,
-    temperature: float = TEMPERATURE,
+    classes: int,
+    temperature: float = 0.07,
     chunk: int = 1024,
 ) -> dict[int, Tensor]:
-    """Classify rows by their k nearest neighbours, each with weight exp(cosine / temperature).
+    """Rank classes by the votes of the k most similar training vectors.
 
-    Source: Wu et al., arXiv 1805.01978, section 3.4, as in the evaluation of DINO.
+    A neighbour votes for its class with weight exp(cosine / temperature).
 
     Args:
-        features_ND: float (N, D), need not be normalised. labels_N: long (N,), 0..classes-1.
-        queries_MD: float (M, D), on any device; moved to that of the features in chunks.
-        ks: numbers of neighbours, each 1..N; all come from one search.
-        temperature: above 0.
-        chunk: queries at a time; changes nothing but memory.
+        train_ND, queries_QD: float32 vectors of any length.
+        labels_N: long, each in [0, classes).
+        ks: numbers of neighbours; one search serves all.
+        chunk: queries at a time; changes only memory.
 
     Returns:
-        for each k the best `min(5, classes)` classes of each query, long (M, 5), best first, in
-        host memory.
+        for each k, long (Q, min(5, C)): the classes with most votes, best first, on the device of
+        `train_ND`.
     """
-    bank_ND = F.normalize(features_ND, dim=1)
-    guesses: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for part_BD in queries_MD.split(chunk):
-        query_BD = F.normalize(part_BD.to(bank_ND.device), dim=1)
-        cosine_Bk, near_Bk = (query_BD @ bank_ND.T).topk(max(ks), dim=1)
-        # relative to the nearest: no overflow, and the vote stays the same
+    train_ND = F.normalize(train_ND, dim=1)
+    ranked: dict[int, list[Tensor]] = {k: [] for k in ks}
+    for queries_BD in queries_QD.split(chunk):
+        similar_BN = F.normalize(queries_BD.to(train_ND.device), dim=1) @ train_ND.T
+        cosine_Bk, near_Bk = similar_BN.topk(max(ks), dim=1)
+        # relative to the nearest: no overflow
         weight_Bk = ((cosine_Bk - cosine_Bk[:, :1]) / temperature).exp()
         for k in ks:
-            votes_BC = torch.zeros(len(query_BD), classes, device=bank_ND.device)
+            votes_BC = torch.zeros(len(queries_BD), classes, device=train_ND.device)
             votes_BC.scatter_add_(1, labels_N[near_Bk[:, :k]], weight_Bk[:, :k])
-            guesses[k].append(votes_BC.topk(min(GUESSES, classes), dim=1).indices.cpu())
-    return {k: torch.cat(found) for k, found in guesses.items()}
+            ranked[k].append(votes_BC.topk(min(5, classes), dim=1).indices)
+    return {k: torch.cat(pieces) for k, pieces in ranked.items()}

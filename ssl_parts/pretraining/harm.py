@@ -5,14 +5,14 @@ A few epochs on a few hundred images can cost a strong encoder ten points while 
 Shapes: N images, D channels of pooled features.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_parts.data import Bank
+from ssl_parts.data import Bank, evenly_spaced
 from ssl_parts.encoders import Encoder
 from ssl_parts.encoders.modes import evaluating
 from ssl_parts.engine.statistics import rank_me
@@ -44,7 +44,7 @@ class Drift:
 
 def measure_drift(before: Encoder, after: Encoder, bank: Bank) -> Drift:
     """Compare two encoders on up to 512 evenly spaced images of a bank."""
-    rows = space_evenly(len(bank), IMAGES)
+    rows = torch.from_numpy(evenly_spaced(len(bank), IMAGES))
     first_ND, second_ND = (pool_features(encoder, bank, rows) for encoder in (before, after))
     return Drift(
         images=len(rows),
@@ -53,11 +53,6 @@ def measure_drift(before: Encoder, after: Encoder, bank: Bank) -> Drift:
         neighbours_kept=compare_neighbours(first_ND, second_ND, NEIGHBOURS),
         cosine=float(F.cosine_similarity(first_ND, second_ND, dim=1).mean()),
     )
-
-
-def space_evenly(total: int, most: int) -> Tensor:
-    """Choose at most `most` evenly spaced positions of `total`, long and rising."""
-    return torch.linspace(0, total - 1, min(most, total)).long()
 
 
 @torch.inference_mode()
@@ -84,12 +79,14 @@ def compare_neighbours(first_ND: Tensor, second_ND: Tensor, k: int) -> float:
     return float(shared_NKK.any(2).float().mean())
 
 
-def describe_harm(drift: Drift, rows: dict[str, Any], base: str, result: str) -> list[str]:
+def describe_harm(
+    drift: Drift, before: Mapping[str, float], after: Mapping[str, float]
+) -> list[str]:
     """Describe each regression in a sentence; [] if there is none.
 
     Args:
-        rows: {arm: {"values": {name: {"mean": ...}}}}, the scores of the table, or {}.
-        base, result: the arms to compare.
+        before, after: scores by name, as fractions, of the initial encoder and of the result; those
+            of the initial encoder are compared, {} compares none.
     """
     found = []
     if drift.rank_after < RANK_KEPT * drift.rank_before:
@@ -102,8 +99,7 @@ def describe_harm(drift: Drift, rows: dict[str, Any], base: str, result: str) ->
             f"only {drift.neighbours_kept:.0%} of each image's nearest neighbours are still its "
             "neighbours"
         )
-    for key, before in rows.get(base, {}).get("values", {}).items():
-        after = rows[result]["values"][key]
-        if after["mean"] < before["mean"] - TOLERATED_LOSS:
-            found.append(f"{key} fell from {100 * before['mean']:.1f} to {100 * after['mean']:.1f}")
+    for name, start in before.items():
+        if after[name] < start - TOLERATED_LOSS:
+            found.append(f"{name} fell from {100 * start:.1f} to {100 * after[name]:.1f}")
     return found

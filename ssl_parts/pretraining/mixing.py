@@ -25,7 +25,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from ssl_parts.data import Bank
+from ssl_parts.data import Bank, evenly_spaced
 from ssl_parts.encoders import Encoder
 from ssl_parts.engine.statistics import rank_me
 from ssl_parts.engine.teacher import interpolate
@@ -35,7 +35,6 @@ from ssl_parts.pretraining.harm import (
     NEIGHBOURS_KEPT,
     RANK_KEPT,
     compare_neighbours,
-    space_evenly,
 )
 from ssl_parts.views import ViewsConfig, draw_recipe, make_views
 
@@ -98,7 +97,8 @@ def extract_mixtures(
     """
     device = next(encoder.parameters()).device
     pieces: list[list[Tensor]] = [[] for _ in SHARES]
-    for number, rows in enumerate(space_evenly(len(bank), IMAGES).split(CHUNK)):
+    rows_N = torch.from_numpy(evenly_spaced(len(bank), IMAGES))
+    for number, rows in enumerate(rows_N.split(CHUNK)):
         recipe = draw_recipe(len(rows), views, SEED, number)
         images_NCHW = make_views(bank.images(rows).to(device), None, recipe, views).images_NCHW
         for share, piece in zip(SHARES, pieces):

@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
-from ssl_parts.data import Bank
+from ssl_parts.data import Bank, evenly_spaced
 from ssl_parts.encoders import Encoder
 from ssl_parts.engine.monitor import average
-from ssl_parts.engine.neighbours import vote_knn
+from ssl_parts.engine.neighbours import vote_of_neighbours
 from ssl_parts.engine.statistics import feature_std, part_entropy, rank_me
 from ssl_parts.errors import TrainingError
 from ssl_parts.files import write_atomic
 from ssl_parts.objectives import Outputs
-from ssl_parts.pretraining.harm import pool_features, space_evenly
+from ssl_parts.pretraining.harm import pool_features
 
 COLLAPSED, REPORTS = 0.005, 3  # feature_std below which, for so many reports in a row, a run stops
 IMAGES, NEIGHBOURS = 512, 10
@@ -72,7 +72,7 @@ class Watch:
         """
         if not self.accelerator.is_main_process:
             return {}
-        rows = space_evenly(len(self.bank), IMAGES)
+        rows = torch.from_numpy(evenly_spaced(len(self.bank), IMAGES))
         found: dict[str, float] = {}
         features_ND = pool_features(student, self.bank, rows)
         if teacher is not None:
@@ -97,8 +97,9 @@ class Watch:
 
 def classify_online(features_ND: Tensor, labels_N: Tensor) -> float:
     """Accuracy, in [0, 1], of classifying odd rows by their nearest neighbours among even ones."""
-    classes, compact = labels_N[::2].unique(return_inverse=True)
-    k = min(NEIGHBOURS, len(compact))
-    guesses = vote_knn(features_ND[::2], compact, features_ND[1::2], [k], len(classes))[k]
-    hits = classes[guesses[:, 0]] == labels_N[1::2]
+    k, classes = min(NEIGHBOURS, len(labels_N[::2])), int(labels_N.max()) + 1
+    ranked = vote_of_neighbours(
+        features_ND[::2], labels_N[::2], features_ND[1::2], [k], classes=classes
+    )
+    hits = ranked[k][:, 0] == labels_N[1::2]
     return int(hits.sum()) / len(hits)
