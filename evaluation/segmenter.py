@@ -22,6 +22,7 @@ from evaluation.metrics import iou_of_counts, mean_iou
 from evaluation.part_segmentation import pixel_counts
 from ssl_parts.data.flip import swap_ids
 from ssl_parts.encoders import Encoder, evaluating
+from ssl_parts.encoders.modes import keep_norm_statistics
 from ssl_parts.errors import ConfigError, TrainingError
 
 
@@ -270,9 +271,8 @@ class _Tuned:
 
     def train(self) -> None:
         self.encoder.train()
-        for module in self.encoder.modules():
-            if self.freeze_norm and isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        if self.freeze_norm:
+            keep_norm_statistics(self.encoder)
 
     def batch(self, rows: np.ndarray, flags: np.ndarray) -> tuple[Tensor, Tensor]:
         images, masks = mirror(self.data.images[rows], self.data.masks[rows], flags, self.pairs)

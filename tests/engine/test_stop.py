@@ -14,11 +14,10 @@ import torch
 from accelerate.state import AcceleratorState
 from tiny_run import overrides
 
-from ssl_parts.commands.pretrain import pretrain, start
+from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine.checkpoint import load_checkpoint
 from ssl_parts.engine.stop import AGREE_EVERY, Stopped, StopSignal
-from ssl_parts.errors import ConfigError
 from ssl_parts.pretraining.phase import Trainer
 
 ONE = SimpleNamespace(num_processes=1, device=torch.device("cpu"), reduce=lambda flag, _: flag)
@@ -91,11 +90,3 @@ def test_without_the_main_thread_nothing_is_installed():
     thread.start()
     thread.join()
     assert inside == [before]
-
-
-def test_the_time_out_of_the_process_group_is_the_configured_one(tmp_path):
-    AcceleratorState._reset_state(True)
-    accelerator = start(load_config("quickstart", overrides(tmp_path, "run.timeout_minutes=7")))
-    assert accelerator.init_handler.timeout.total_seconds() == 420
-    with pytest.raises(ConfigError, match=r"run\.timeout_minutes=0"):
-        load_config("quickstart", ["run.timeout_minutes=0"])

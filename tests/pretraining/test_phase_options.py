@@ -8,13 +8,13 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from ssl_parts.training import phase
 from tiny_run import overrides
 
 from ssl_parts.commands.pretrain import pretrain
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.engine.checkpoint import load_checkpoint
 from ssl_parts.errors import TrainingError
+from ssl_parts.pretraining import phase
 from ssl_parts.pretraining.phase import Trainer
 
 QUICK = ("run.evaluate=false", "run.control=false", "train.rounds=1")
@@ -49,7 +49,7 @@ def test_accumulated_gradients_are_the_mean_over_the_batches(tmp_path, monkeypat
     update = Trainer.update
 
     def recorded(self, step):
-        seen.append([p.grad.clone() for p in self.network.parameters() if p.grad is not None])
+        seen.append([p.grad.clone() for p in self.student.parameters() if p.grad is not None])
         update(self, step)
 
     monkeypatch.setattr(Trainer, "update", recorded)
