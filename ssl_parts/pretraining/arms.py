@@ -1,5 +1,5 @@
-"""What PARTICLE is compared with: a line an arm. Each starts from the same base and takes as many
-steps as all rounds.
+"""What PARTICLE is compared with, one line per arm. Each starts from the same base and takes as
+many steps as all rounds.
 
 `run.arms=[instance,detcon]` trains them beside the result of a run, `launch/compare.py --arms
 instance detcon` does it over seeds.
@@ -13,7 +13,7 @@ from ssl_parts.objectives import ObjectiveConfig
 from ssl_parts.parts import ForegroundConfig, PartsConfig
 
 BASE, OURS = "base", "base + PARTICLE"
-MASKS = 16  # Felzenszwalb regions an image, at most; as many as DetCon samples
+MASKS = 16  # Felzenszwalb regions per image, at most; as many as DetCon samples
 
 
 class Masks(Enum):
@@ -26,8 +26,10 @@ class Masks(Enum):
 
 @dataclass(frozen=True)
 class Arm:
-    """A row of the table: its name there, its folder in the run, what differs in the objective,
-    its part ids.
+    """A row of the table.
+
+    title: its name there. folder: its folder in the run. objective: keys of the objective that
+    differ from the run's. masks: part ids of its images.
     """
 
     title: str
@@ -36,6 +38,7 @@ class Arm:
     masks: Masks = Masks.none
 
     def objective_of(self, config: ObjectiveConfig) -> ObjectiveConfig:
+        """The run's objective with what differs in this arm."""
         return replace(config, **self.objective)
 
 

@@ -30,8 +30,10 @@ from evaluation.heads import HEADS, build_head
 from evaluation.heads.upm import Fusion, Streams
 from evaluation.results import Measure, load_results
 from ssl_parts.data import ImageBank, build_dataset
+from ssl_parts.encoders import build_encoder
+from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.stop import REQUEUE
-from ssl_parts.errors import ConfigError
+from ssl_parts.errors import ConfigError, TrainingError
 
 TINY = [
     "data.images=24", "data.test_images=21", "data.size=48", "data.species=4", "encoder.width=0.125",
@@ -52,6 +54,11 @@ def run(folder, *more):
 def left_by(folder):
     """Weights, and what was logged but for what depends on the machine."""
     return (folder / "tiny" / "head.safetensors").read_bytes(), logged(folder / "tiny")
+
+
+def small_encoder():
+    torch.manual_seed(0)
+    return build_encoder("resnet18", small=True, width=0.125)
 
 
 class Killed(BaseException):
@@ -96,6 +103,18 @@ def test_stopped_by_a_signal_and_continued_is_bit_equal(tmp_path, monkeypatch):
     assert left_by(tmp_path / "stopped") == left_by(tmp_path / "whole")
 
 
+def test_a_full_disk_is_one_sentence_and_the_run_continues(tmp_path, monkeypatch):
+    def full(self, **values):
+        raise OSError(28, "No space left on device", str(self.path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsLog, "write", full)
+        with pytest.raises(TrainingError, match=r"metrics\.jsonl cannot be written: No space left"):
+            run(tmp_path)
+    run(tmp_path)
+    assert (tmp_path / "tiny" / "results.json").exists()
+
+
 def test_what_a_run_leaves(tmp_path):
     results = run(tmp_path, "head=upm")
     folder = tmp_path / "tiny"
@@ -137,18 +156,18 @@ def test_selection_looks_at_validation_images_only(tmp_path, monkeypatch):
     weights = [(tmp_path / which / "tiny" / "head.safetensors").read_bytes() for which in "ab"]
     assert weights[0] == weights[1]
     validated = [row for row in logged(tmp_path / "a/tiny") if "validation" in row]
-    assert [row["step"] for row in validated] == [2, 4, 6]
+    assert [row["step"] for row in validated] == [3, 6, 9]
     best = load_results(tmp_path / "a/tiny/results.json")["rows"][0]
     assert best.selection == "validation: best of 3 epochs on 21 images"
     with pytest.raises(ConfigError, match=r"data\.split=fit"):
         config(tmp_path, "train.select=validation")
 
 
-def test_every_test_image_counts_whatever_the_batch(make_encoder):
+def test_every_test_image_counts_whatever_the_batch():
     bank = ImageBank(
         build_dataset("synthetic_birds", None, "test", size=48, images=21, species=4), 48, "squash"
     )
-    head = build_head("linear", make_encoder("resnet"), 4)
+    head = build_head("linear", small_encoder(), 4)
     torch.nn.init.normal_(head.classifier.weight)
     logits = classify(head, bank, batch=8)
     assert logits.shape == (21, 4)
@@ -181,8 +200,8 @@ def test_average_is_the_recursion_and_is_what_is_evaluated(tmp_path):
     assert trainer.result is trainer.average
 
 
-def test_encoder_and_head_have_their_own_rates(make_encoder):
-    head = build_head("tdsa", make_encoder("resnet"), 4, hidden=8)
+def test_encoder_and_head_have_their_own_rates():
+    head = build_head("tdsa", small_encoder(), 4, hidden=8)
     optimizer = module.make_optimizer(
         head, FinetuneTrain(lr=1.0, weight_decay=0.1), weights_given=True
     )
@@ -198,7 +217,7 @@ def test_encoder_and_head_have_their_own_rates(make_encoder):
     assert scale[id(head.classifier[1].weight)] == (1.0, 0.1) and scale[
         id(head.classifier[1].bias)
     ] == (1.0, 0.0)
-    frozen = build_head("linear", make_encoder("resnet"), 4, frozen=True)
+    frozen = build_head("linear", small_encoder(), 4, frozen=True)
     optimizer = module.make_optimizer(frozen, FinetuneTrain(frozen=True), weights_given=True)
     assert sum(len(g["params"]) for g in optimizer.param_groups) == 2
 
