@@ -5,7 +5,7 @@ rounds of three steps.
 import json
 from pathlib import Path
 
-CLOCKS = ("pairs_per_second", "data_wait", "gpu_memory_gb")
+CLOCKS = ("pairs_per_second", "images_per_second", "data_wait", "gpu_memory_gb")
 
 OVERRIDES = [
     "data.images=24", "data.test_images=40", "data.size=48", "data.species=4", "encoder.width=0.125",

@@ -7,11 +7,10 @@ the global batch.
 
 from dataclasses import dataclass, field
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ssl_parts.errors import ConfigError
+from ssl_parts.seeds import seeded_generator
 from ssl_parts.views.config import CropConfig, PhotometricConfig
 from ssl_parts.views.geometry import plan_crops, sample_images
 from ssl_parts.views.photometric import apply_photometry, plan_photometry
@@ -59,7 +58,7 @@ def augment(
         images_B3HW: the images of this process: positions `rows` of the step's global batch of
             `batch`.
     """
-    generator = step_generator(seed, step)
+    generator = seeded_generator(seed, step)
     crop = CropConfig(scale=list(config.scale), ratio=list(config.ratio), flip=config.flip)
     theta_N23 = plan_crops(batch, crop, generator)[rows]
     colour = PhotometricConfig(
@@ -75,9 +74,3 @@ def augment(
     return apply_photometry(
         sample_images(images_B3HW, theta_N23, images_B3HW.shape[-1]), photometry
     )
-
-
-def step_generator(*entropy: int) -> torch.Generator:
-    """A generator on the CPU whose numbers depend on the given integers alone."""
-    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> 1))

@@ -16,7 +16,7 @@ from ssl_parts.engine.stop import Stopped, StopSignal
 from ssl_parts.export import export_encoder
 from ssl_parts.files import write_atomic
 from ssl_parts.pretraining.arms import BASE
-from ssl_parts.pretraining.harm import measure_drift, warnings_of
+from ssl_parts.pretraining.harm import describe_harm, measure_drift
 from ssl_parts.pretraining.preflight import check_run
 from ssl_parts.pretraining.run import Run
 from ssl_parts.pretraining.stages import train_rounds
@@ -86,7 +86,10 @@ def finish(run: Run, seconds: float) -> dict:
     }
     save_results(run.folder / "results.json", results)
     export_encoder(
-        run.folder if run.train.rounds else run.base, exported, to="timm", image_size=run.bank.size
+        run.folder if run.resolved_train.rounds else run.base,
+        exported,
+        to="timm",
+        image_size=run.bank.size,
     )
     if rows:
         print("\n" + format_table(rows, COLUMNS))
@@ -95,9 +98,9 @@ def finish(run: Run, seconds: float) -> dict:
             f"\nHARM: {warning}. See docs/encoder_and_k.md: train.preset, train.anchor, train.interpolate."
         )
     print(f"\nEncoder: timm.create_model('local-dir:{exported}', pretrained=True)")
-    if run.train.rounds:
+    if run.resolved_train.rounds:
         print(f"Parts:   {run.folder}/round_*/parts.png")
-    if run.config.run.pictures and run.train.rounds:
+    if run.config.run.pictures and run.resolved_train.rounds:
         report_pictures(run)
     print(f"Report:  {write_report(run.folder)}")
     print(f"Results: {run.folder / 'results.json'}")
@@ -109,8 +112,13 @@ def look_for_harm(run: Run, rows: dict) -> tuple[dict, list[str]]:
     changed).
     """
     drift = measure_drift(run.encoder(run.base), run.encoder(run.result), run.bank)
-    given = run.config.encoder.weights is not None
-    return drift.as_dict(), warnings_of(drift, rows, BASE, run.title) if given else []
+    if run.config.encoder.weights is None:
+        return drift.as_dict(), []
+    before, after = (
+        {key: value["mean"] for key, value in rows.get(arm, {}).get("values", {}).items()}
+        for arm in (BASE, run.title)
+    )
+    return drift.as_dict(), describe_harm(drift, before, after)
 
 
 def evaluate_arms(run: Run) -> dict:

@@ -5,18 +5,18 @@ centroids) is learned once, kept as `fit.pt` in the store's folder, and read bac
 processes and later runs.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_parts.data.read_ahead import read_ahead
 from ssl_parts.encoders.encoder import Encoder
+from ssl_parts.encoders.modes import evaluating
 from ssl_parts.encoders.provenance import encoder_hash
 from ssl_parts.errors import PartDiscoveryError
 from ssl_parts.parts.dense.features import Batch, FeatureSource, Images
@@ -98,7 +98,7 @@ def discover_parts(
     mine = shard(len(images), rank, world_size, config.unit)
     todo = np.intersect1d(store.pending(), mine)
     if len(todo):
-        with _evaluating(encoder), torch.inference_mode():
+        with evaluating(encoder), torch.inference_mode():
             if discovery.method.group == 0 or fitted is not None:
                 store.fit = _learn(discovery, store.path, fitted, previous)
             _discover(discovery, store, todo, progress or (lambda count: None))
@@ -287,16 +287,3 @@ def _overlaps(discovery: Discovery, previous: PartStore) -> np.ndarray:
         before = previous.batch(batch.indices[: batch.count]).numpy()
         table += id_tables(before, discovery.ids(batch).numpy(), previous.k, config.ids).sum(0)
     return table[int(previous.background is not None) :, int(config.has_background) :]
-
-
-@contextmanager
-def _evaluating(encoder: nn.Module | None) -> Iterator[None]:
-    """Evaluation mode for a while; every module gets back the mode it had."""
-    modes = {} if encoder is None else {module: module.training for module in encoder.modules()}
-    if encoder is not None:
-        encoder.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from tiny_run import logged
 
 from evaluation.finetuning import train as module
 from evaluation.finetuning.augment import AugmentConfig, augment
@@ -24,13 +25,15 @@ from evaluation.finetuning.table import (
     finetune_table,
     overlap_table,
 )
-from evaluation.finetuning.train import Finetuner, evenly, lr_at
+from evaluation.finetuning.train import Finetuner, lr_at
 from evaluation.heads import HEADS, build_head
 from evaluation.heads.upm import Fusion, Streams
 from evaluation.results import Measure, load_results
 from ssl_parts.data import ImageBank, build_dataset
+from ssl_parts.encoders import build_encoder
+from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.stop import REQUEUE
-from ssl_parts.errors import ConfigError
+from ssl_parts.errors import ConfigError, TrainingError
 
 TINY = [
     "data.images=24", "data.test_images=21", "data.size=48", "data.species=4", "encoder.width=0.125",
@@ -46,6 +49,16 @@ def config(folder, *more):
 def run(folder, *more):
     AcceleratorState._reset_state(True)
     return module.finetune(config(folder, *more))
+
+
+def left_by(folder):
+    """Weights, and what was logged but for what depends on the machine."""
+    return (folder / "tiny" / "head.safetensors").read_bytes(), logged(folder / "tiny")
+
+
+def small_encoder():
+    torch.manual_seed(0)
+    return build_encoder("resnet18", small=True, width=0.125)
 
 
 class Killed(BaseException):
@@ -70,11 +83,7 @@ def test_killed_and_continued_is_bit_equal(head, tmp_path, monkeypatch):
             with pytest.raises(Killed):
                 run(tmp_path / "killed", *more)
     run(tmp_path / "killed", *more)
-    for name in ("head.safetensors", "metrics.jsonl"):
-        whole, killed = (
-            (tmp_path / which / "tiny" / name).read_bytes() for which in ("whole", "killed")
-        )
-        assert whole == killed
+    assert left_by(tmp_path / "killed") == left_by(tmp_path / "whole")
 
 
 def test_stopped_by_a_signal_and_continued_is_bit_equal(tmp_path, monkeypatch):
@@ -89,14 +98,21 @@ def test_stopped_by_a_signal_and_continued_is_bit_equal(tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as left:
             run(tmp_path / "stopped")
     assert left.value.code == REQUEUE
-    logged = (tmp_path / "stopped" / "tiny" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in logged] == [1, 2, 3]
+    assert [row["step"] for row in logged(tmp_path / "stopped" / "tiny")] == [1, 2, 3]
     run(tmp_path / "stopped")
-    for name in ("head.safetensors", "metrics.jsonl"):
-        whole, stopped = (
-            (tmp_path / which / "tiny" / name).read_bytes() for which in ("whole", "stopped")
-        )
-        assert whole == stopped
+    assert left_by(tmp_path / "stopped") == left_by(tmp_path / "whole")
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_continues(tmp_path, monkeypatch):
+    def full(self, **values):
+        raise OSError(28, "No space left on device", str(self.path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsLog, "write", full)
+        with pytest.raises(TrainingError, match=r"metrics\.jsonl cannot be written: No space left"):
+            run(tmp_path)
+    run(tmp_path)
+    assert (tmp_path / "tiny" / "results.json").exists()
 
 
 def test_what_a_run_leaves(tmp_path):
@@ -115,10 +131,9 @@ def test_what_a_run_leaves(tmp_path):
     assert row.splits == {"train": 24, "val": 0, "test": 21} and row.protocol == "finetune"
     assert set(row.values) == {"top1", "top5", "per_class"} and row.selection == "none: last"
     assert set(results["overlap"]) >= {"support", "object", "parts", "centre of the image"}
-    steps = [
-        json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert steps == [1, 2, 3, 4, 5, 6]
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {"loss", "lr", "images_per_second", "data_wait"} <= rows[-1].keys()
     before = (folder / "results.json").read_bytes()
     run(tmp_path, "head=upm")
     assert (folder / "results.json").read_bytes() == before
@@ -140,22 +155,19 @@ def test_selection_looks_at_validation_images_only(tmp_path, monkeypatch):
     run(tmp_path / "b", *more)
     weights = [(tmp_path / which / "tiny" / "head.safetensors").read_bytes() for which in "ab"]
     assert weights[0] == weights[1]
-    logged = [
-        json.loads(line) for line in (tmp_path / "a/tiny/metrics.jsonl").read_text().splitlines()
-    ]
-    validated = [row["validation"] for row in logged if "validation" in row]
-    assert len(validated) == 3
+    validated = [row for row in logged(tmp_path / "a/tiny") if "validation" in row]
+    assert [row["step"] for row in validated] == [3, 6, 9]
     best = load_results(tmp_path / "a/tiny/results.json")["rows"][0]
     assert best.selection == "validation: best of 3 epochs on 21 images"
     with pytest.raises(ConfigError, match=r"data\.split=fit"):
         config(tmp_path, "train.select=validation")
 
 
-def test_every_test_image_counts_whatever_the_batch(make_encoder):
+def test_every_test_image_counts_whatever_the_batch():
     bank = ImageBank(
         build_dataset("synthetic_birds", None, "test", size=48, images=21, species=4), 48, "squash"
     )
-    head = build_head("linear", make_encoder("resnet"), 4)
+    head = build_head("linear", small_encoder(), 4)
     torch.nn.init.normal_(head.classifier.weight)
     logits = classify(head, bank, batch=8)
     assert logits.shape == (21, 4)
@@ -171,12 +183,11 @@ def test_every_test_image_counts_whatever_the_batch(make_encoder):
 def test_average_is_the_recursion_and_is_what_is_evaluated(tmp_path):
     AcceleratorState._reset_state(True)
     settings = config(tmp_path, "train.ema=0.5", "head=linear")
-    trainer = Finetuner(settings, tmp_path, module.start(settings))
+    trainer = Finetuner(settings, tmp_path, module.start_accelerator(settings.run))
     expected = [p.clone() for p in trainer.head.parameters()]
-    with trainer.stream(0) as stream:
+    with trainer.open_stream(0) as stream:
         for step in range(6):
-            trainer.forward_backward(stream, step)
-            trainer.update(step)
+            trainer.take_step(stream, step)
             momentum = min(0.5, (1 + step) / (10 + step))
             expected = [
                 momentum * e + (1 - momentum) * p.detach()
@@ -189,9 +200,9 @@ def test_average_is_the_recursion_and_is_what_is_evaluated(tmp_path):
     assert trainer.result is trainer.average
 
 
-def test_encoder_and_head_have_their_own_rates(make_encoder):
-    head = build_head("tdsa", make_encoder("resnet"), 4, hidden=8)
-    optimizer = module.build_optimizer(
+def test_encoder_and_head_have_their_own_rates():
+    head = build_head("tdsa", small_encoder(), 4, hidden=8)
+    optimizer = module.make_optimizer(
         head, FinetuneTrain(lr=1.0, weight_decay=0.1), weights_given=True
     )
     scale = {
@@ -206,8 +217,8 @@ def test_encoder_and_head_have_their_own_rates(make_encoder):
     assert scale[id(head.classifier[1].weight)] == (1.0, 0.1) and scale[
         id(head.classifier[1].bias)
     ] == (1.0, 0.0)
-    frozen = build_head("linear", make_encoder("resnet"), 4, frozen=True)
-    optimizer = module.build_optimizer(frozen, FinetuneTrain(frozen=True), weights_given=True)
+    frozen = build_head("linear", small_encoder(), 4, frozen=True)
+    optimizer = module.make_optimizer(frozen, FinetuneTrain(frozen=True), weights_given=True)
     assert sum(len(g["params"]) for g in optimizer.param_groups) == 2
 
 
@@ -381,7 +392,3 @@ def test_channels_are_one_line_of_the_overlap_table_and_the_centre_stands_once()
         "| any | centre of the image | 25.0 | – | – | – | – | – |",
         "| TDSA-Loss | mid channels | 62.5 | – | – | – | – | 100.0 |",
     ]
-
-
-def test_evenly():
-    assert evenly(10, 5) == [0, 2, 4, 6, 8] and evenly(3, 5) == [0, 1, 2]
