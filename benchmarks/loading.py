@@ -32,7 +32,7 @@ from torchvision.transforms import v2
 
 from ssl_parts.data import BatchStream, DeviceBank, ImageBank, build_dataset
 from ssl_parts.data.sets.synthetic_birds import SyntheticBirds
-from ssl_parts.views import ViewsConfig, draw_recipe, make_views
+from ssl_parts.views import ViewsConfig, make_views, plan_views
 from ssl_parts.views.geometry import sample_ids, sample_images, snap_to_pixels
 
 
@@ -107,10 +107,10 @@ def grids(config: ViewsConfig, options: argparse.Namespace) -> Callable:
 
     def work(item: tuple[int, Tensor, Tensor]) -> None:
         step, _, images = item
-        recipe = draw_recipe(len(images), config, 0, step)
+        plan = plan_views(len(images), config, 0, step)
         images = images.to(options.device)
         ids = torch.zeros(len(images), 56, 56, dtype=torch.uint8, device=options.device)
-        for theta in snap_to_pixels(recipe.theta_N23, images.shape[-1]).chunk(2):
+        for theta in snap_to_pixels(plan.theta_N23, images.shape[-1]).chunk(2):
             sample_images(images, theta, config.size, config.interpolation.value)
             sample_ids(ids, theta, config.ids_size)
 
@@ -143,7 +143,7 @@ def views_against_resnet(options: argparse.Namespace) -> tuple[float, float]:
     inputs = inputs.contiguous(memory_format=torch.channels_last)
 
     def views() -> None:
-        make_views(images, ids, draw_recipe(options.batch, config, 0, 0), config, k=16)
+        make_views(images, ids, plan_views(options.batch, config, 0, 0), config, k=16)
 
     def step() -> None:
         with torch.autocast(options.device, torch.bfloat16, enabled=options.device != "cpu"):

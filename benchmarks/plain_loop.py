@@ -1,4 +1,4 @@
-"""PARTICLE's training step as one would write it from its description (METHODS §1), without any
+"""PARTICLE's training step as one would write it from its paper (arXiv 2309.13822), without any
 thought of speed.
 
 Two views of each image by torchvision on PIL images, decoded anew each time; a forward pass for
@@ -20,13 +20,13 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from ssl_parts.objectives import PartNetwork
+from ssl_parts.objectives import Network
 
 HIDDEN = -1e9
 
 
 class TwoViews(Dataset):
-    """Two augmented views of an image file, and the part ids of each: METHODS §1.5."""
+    """Two augmented views of an image file, and the part ids of each, as in the released code."""
 
     def __init__(self, paths: list[Path], ids_NHW: Tensor, size: int) -> None:
         self.paths, self.ids_NHW, self.size = paths, ids_NHW, size
@@ -70,13 +70,11 @@ def step_loss(
             teacher(one, ids_one, priority, predict=False),
             teacher(two, ids_two, priority, predict=False),
         )
-    targets = t1.part_NMD, t2.part_NMD
-    first = one_way(
-        q1.part_NMD, targets[1], targets[0], (q1.ids_NM, q2.ids_NM), (q1.valid_NM, q2.valid_NM), tau
-    )
-    second = one_way(
-        q2.part_NMD, targets[0], targets[1], (q2.ids_NM, q1.ids_NM), (q2.valid_NM, q1.valid_NM), tau
-    )
+    one, two = q1.parts, q2.parts
+    targets = t1.parts.vectors_BMD, t2.parts.vectors_BMD
+    ids, valid = (one.ids_BM, two.ids_BM), (one.valid_BM, two.valid_BM)
+    first = one_way(one.vectors_BMD, targets[1], targets[0], ids, valid, tau)
+    second = one_way(two.vectors_BMD, targets[0], targets[1], ids[::-1], valid[::-1], tau)
     return first + second
 
 
@@ -111,9 +109,7 @@ def one_way(
 class PlainLoop:
     """Networks, optimiser and one step."""
 
-    def __init__(
-        self, student: PartNetwork, teacher: PartNetwork, lr: float, momentum: float
-    ) -> None:
+    def __init__(self, student: Network, teacher: Network, lr: float, momentum: float) -> None:
         self.student, self.teacher, self.momentum = (
             nn.DataParallel(student),
             nn.DataParallel(teacher),

@@ -48,6 +48,7 @@ from ssl_parts.engine.allocator import keep_freed_memory
 from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.teacher import make_teacher
 from ssl_parts.objectives import ObjectiveConfig, PartContrast
+from ssl_parts.objectives.config import ParticleConfig
 from ssl_parts.parts.store import PartStore, StoreInfo
 from ssl_parts.pretraining.phase import Phase, Trainer
 from ssl_parts.pretraining.train_config import Preset, TrainConfig
@@ -180,7 +181,8 @@ def our_trainer(
     store = PartStore(StoreInfo(len(bank), ids_NHW.shape[-1], K))
     store.write(range(len(bank)), ids_NHW)
     heads = {"hidden": given.hidden, "projection": given.projection}
-    objective = ObjectiveConfig(instance_weight=0.0, include_background=True, **heads)
+    terms = ParticleConfig(instance_weight=0.0, include_background=True)
+    objective = ObjectiveConfig(particle=terms, **heads)
     train = TrainConfig(
         Preset.full, batch=given.batch, optimizer="sgd", lr=0.005, ema=0.996, freeze_norm=True
     )

@@ -62,7 +62,7 @@ def of_folder(folder):
         (["trian.lr=0.1"], ConfigError, ["trian.lr", "did you mean 'train.lr'"]),
         (["data=cubs"], ConfigError, ["data=cubs", "did you mean 'cub'"]),
         (["train.lr=fast"], ConfigError, ["fast"]),
-        (["objective.temperature=0"], ConfigError, ["objective.temperature=0", "positive"]),
+        (["objective.temperature=0"], ConfigError, ["objective.temperature=0", "above 0"]),
         (["encoder.name=resnet81"], ConfigError, ["resnet81", "did you mean"]),
         (
             ["train.rounds=0", "run.control=true"],

@@ -20,7 +20,7 @@ from torch.distributed.run import get_args_parser
 
 from ssl_parts.encoders import open_encoder
 
-SETTING_UP = ("python3", ".", "pip", "pytest", "ruff", "git", "cd")
+SETTING_UP = ("python3", ".", "pip", "pytest", "ruff", "make", "pre-commit", "git", "cd")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,8 @@ def run_command(words, mark):
 
 def check_setting_up(words):
     assert all((REPO / word).is_file() for word in words if word.endswith(".txt"))
-    for extra in re.findall(r"\.\[(\w+)\]", " ".join(words)):
+    listed = re.findall(r"\.\[([\w,]+)\]", " ".join(words))
+    for extra in (extra for extras in listed for extra in extras.split(",")):
         assert re.search(rf"^{extra} = ", (REPO / "pyproject.toml").read_text(), re.MULTILINE)
 
 
@@ -108,7 +109,10 @@ def test_every_block_that_starts_something_is_marked():
 
 @pytest.mark.slow
 def test_readme_runs_and_every_project_gets_the_same_features(place, monkeypatch):
-    left = run_page("README.md", place, monkeypatch)
+    """README.md, then docs/use.md, which exports the README's run."""
+    left = [
+        names for page in ("README.md", "use.md") for names in run_page(page, place, monkeypatch)
+    ]
     encoder = open_encoder("runs/quickstart").eval()
     seen = 0
     for names in (names for names in left if "features" in names):
@@ -116,20 +120,22 @@ def test_readme_runs_and_every_project_gets_the_same_features(place, monkeypatch
         own = open_encoder("exports/torchvision").eval() if "torchvision" in names else encoder
         raw = (
             images
-            if "session" in names
+            if "session" in names or "open_encoder" in names
             else images * own.std[:, None, None] + own.mean[:, None, None]
         )
         with torch.no_grad():
             torch.testing.assert_close(features, own(raw).pooled, atol=1e-4, rtol=1e-3)
         seen += 1
-    assert seen >= 5
+    assert seen >= 6
     assert (place / "runs/quickstart/report.html").is_file()
 
 
 @pytest.mark.slow
 def test_docs_run(place, monkeypatch):
     """The tutorial first: what it trains, other pages look at."""
-    pages = dict.fromkeys(block.page for block in BLOCKS if block.page != "README.md")
+    pages = dict.fromkeys(
+        block.page for block in BLOCKS if block.page not in ("README.md", "use.md")
+    )
     for page in sorted(pages, key=lambda page: page != "tutorial.md"):
         run_page(page, place, monkeypatch)
     for made in (

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.views.geometry import CropConfig, random_crops, sample_images
-from ssl_parts.views.photometric import PhotometricConfig, apply_photometry, draw_photometry
+from ssl_parts.views.config import CropConfig, PhotometricConfig
+from ssl_parts.views.geometry import plan_crops, sample_images
+from ssl_parts.views.photometric import apply_photometry, plan_photometry
 
 
 @dataclass
@@ -60,7 +61,7 @@ def augment(
     """
     generator = step_generator(seed, step)
     crop = CropConfig(scale=list(config.scale), ratio=list(config.ratio), flip=config.flip)
-    theta_N23 = random_crops(batch, crop, generator)[rows]
+    theta_N23 = plan_crops(batch, crop, generator)[rows]
     colour = PhotometricConfig(
         config.brightness,
         config.contrast,
@@ -70,7 +71,7 @@ def augment(
         blur=[0, 0],
         solarise=[0, 0],
     )
-    photometry = draw_photometry(batch, 0, colour, generator)[rows]
+    photometry = plan_photometry(batch, 0, colour, generator)[rows]
     return apply_photometry(
         sample_images(images_B3HW, theta_N23, images_B3HW.shape[-1]), photometry
     )

@@ -1,22 +1,17 @@
-"""The explicit equivariance term: parts move with the image (METHODS §1.4, step 5; ours, beside
-PARTICLE).
+"""The explicit equivariance term: parts move with the image (ours, beside PARTICLE).
 
-Shapes: B images, N = 2B views, K part ids, D channels, HxW feature grid.
+Shapes: B images, N = 2B views, K part ids, D channels, HxW feature grid, C = HW cells, hxw grid of
+the ids.
 """
-
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_parts.objectives.gather import global_mean
+from ssl_parts.objectives.gather import average_over_processes
 from ssl_parts.objectives.network import split_views
-from ssl_parts.objectives.pooling import ids_on_grid
-from ssl_parts.views import relative_theta
-
-if TYPE_CHECKING:
-    from ssl_parts.views import Views
+from ssl_parts.objectives.pooling import vote_ids
+from ssl_parts.views import relate_theta
 
 
 class Equivariance(nn.Module):
@@ -38,7 +33,7 @@ class Equivariance(nn.Module):
         [0, 1]
 
     Zero when the assignment moves with the image, 1 when no overlapping cell keeps its part. The
-    mean is over all overlapping cells of all ranks; views that do not overlap give zero. The
+    mean is over all overlapping cells of all processes; views that do not overlap give zero. The
     trivial solution (all cells alike) is what part contrast forbids: this term is no objective on
     its own.
 
@@ -50,38 +45,46 @@ class Equivariance(nn.Module):
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, map_NDHW: Tensor, views: "Views") -> Tensor:
-        """Scalar in fp32; gradient flows into both views' maps."""
+    def forward(self, map_NDHW: Tensor, ids_Nhw: Tensor, theta_N23: Tensor, k: int) -> Tensor:
+        """Compute the term: a scalar in fp32; gradient flows into the maps of both views.
+
+        Args:
+            map_NDHW: dense features of both views, stacked.
+            ids_Nhw: their part ids, long, on any grid.
+            theta_N23: their crops and flips, output to input coordinates.
+            k: number of part ids.
+        """
         with torch.autocast(map_NDHW.device.type, enabled=False):
-            k, grid = views.priority_NK.shape[1], tuple(map_NDHW.shape[-2:])
-            ids_NHW = ids_on_grid(views.ids_Ngg, k, grid)
-            one, two = split_views(assignments(map_NDHW.float(), ids_NHW, k, self.temperature))
-            theta_one, theta_two = split_views(views.theta_N23)
-            first = apart(one, two, relative_theta(theta_two, theta_one))
-            second = apart(two, one, relative_theta(theta_one, theta_two))
-            return global_mean(first[0] + second[0], first[1] + second[1])
+            ids_NHW = vote_ids(ids_Nhw, k, (map_NDHW.shape[-2], map_NDHW.shape[-1]))
+            one, two = split_views(assign_parts(map_NDHW.float(), ids_NHW, k, self.temperature))
+            theta_one, theta_two = split_views(theta_N23)
+            first = measure_distance(one, two, relate_theta(theta_two, theta_one))
+            second = measure_distance(two, one, relate_theta(theta_one, theta_two))
+            return average_over_processes(first[0] + second[0], first[1] + second[1])
 
 
-def assignments(map_NDHW: Tensor, ids_NHW: Tensor, k: int, temperature: float) -> Tensor:
-    """Share of each part of the image in each cell, (N,K,H,W); sums to 1 over K."""
+def assign_parts(map_NDHW: Tensor, ids_NHW: Tensor, k: int, temperature: float) -> Tensor:
+    """Assign each cell to the parts of its image: shares (N,K,H,W) that sum to 1 over K."""
     map_NDC = map_NDHW.flatten(2)
-    mean_BD1 = 0.5 * sum(split_views(map_NDC.detach().mean(2, keepdim=True)))
+    mean_BD1 = 0.5 * _add_views(map_NDC.detach().mean(2, keepdim=True))
     unit_NDC = F.normalize(map_NDC - torch.cat([mean_BD1, mean_BD1]), dim=1)
     one_hot_NCK = F.one_hot(ids_NHW.flatten(1), k).to(unit_NDC.dtype)
-    sums_NKD = torch.einsum("ndc,nck->nkd", unit_NDC.detach(), one_hot_NCK)
-    sums_BKD, area_BK = (sum(split_views(value)) for value in (sums_NKD, one_hot_NCK.sum(1)))
+    sums_BKD = _add_views(torch.einsum("ndc,nck->nkd", unit_NDC.detach(), one_hot_NCK))
+    area_BK = _add_views(one_hot_NCK.sum(1))
     centre_NKD = F.normalize(torch.cat([sums_BKD, sums_BKD]), dim=-1)
     absent_NK1 = torch.cat([area_BK, area_BK]).unsqueeze(-1) == 0
     logits_NKC = torch.einsum("nkd,ndc->nkc", centre_NKD, unit_NDC) / temperature
-    return (
-        logits_NKC.masked_fill(absent_NK1, -torch.inf).softmax(1).unflatten(2, map_NDHW.shape[-2:])
-    )
+    shares_NKC = logits_NKC.masked_fill(absent_NK1, -torch.inf).softmax(1)
+    return shares_NKC.unflatten(2, map_NDHW.shape[-2:])
 
 
-def apart(mine_BKHW: Tensor, other_BKHW: Tensor, theta_B23: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum over cells that the other view sees of half the squared distance, and their number.
+def measure_distance(
+    mine_BKHW: Tensor, other_BKHW: Tensor, theta_B23: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sum half the squared distance over the cells that the other view sees, and count these.
 
     Args:
+        mine_BKHW, other_BKHW: part assignments of my view and of the other.
         theta_B23: takes coordinates of my view to those of the other.
     """
     grid_BHW2 = F.affine_grid(theta_B23, list(mine_BKHW.shape), align_corners=False)
@@ -89,3 +92,8 @@ def apart(mine_BKHW: Tensor, other_BKHW: Tensor, theta_B23: Tensor) -> tuple[Ten
     seen_BHW = (grid_BHW2.abs() <= 1).all(-1)
     distance_BHW = 0.5 * (mine_BKHW - moved_BKHW).square().sum(1)
     return (distance_BHW * seen_BHW).sum(), seen_BHW.sum().to(distance_BHW.dtype)
+
+
+def _add_views(stacked_N: Tensor) -> Tensor:
+    one, two = split_views(stacked_N)
+    return one + two

@@ -2,22 +2,27 @@
 global batch.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
 def world_size() -> int:
+    """Processes of the run; 1 where none were launched."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
+    """Number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 class _AllGather(torch.autograd.Function):
-    """Concatenation over ranks; its gradient is summed over ranks, and each takes the rows that it
-    gave.
+    """Concatenation over processes.
+
+    Its gradient is summed over processes, and each takes the rows that it gave.
     """
 
     @staticmethod
@@ -27,21 +32,22 @@ class _AllGather(torch.autograd.Function):
         return torch.cat(pieces)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient_G: Tensor) -> Tensor:
-        gradient_G = gradient_G.contiguous().clone()
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        gradient_G = grad_outputs[0].contiguous().clone()
         dist.all_reduce(gradient_G)
         return gradient_G.chunk(world_size())[rank()]
 
 
 def gather_targets(local_B: Tensor) -> Tensor:
-    """Concatenate equally shaped tensors of all ranks along the first axis; where they take
-    gradient, it flows back.
+    """Concatenate equally shaped tensors of all processes along the first axis.
+
+    Where they take gradient, it flows back to the process that they came from.
     """
     return local_B if world_size() == 1 else _AllGather.apply(local_B)
 
 
-def global_sum(value: Tensor) -> Tensor:
-    """Sum of a tensor without gradient over all ranks."""
+def sum_over_processes(value: Tensor) -> Tensor:
+    """Sum a tensor over all processes; without gradient."""
     if world_size() == 1:
         return value.detach()
     total = value.detach().clone()
@@ -49,12 +55,12 @@ def global_sum(value: Tensor) -> Tensor:
     return total
 
 
-def global_mean(sum_local: Tensor, count_local: Tensor) -> Tensor:
-    """The mean over all ranks, scaled so that DistributedDataParallel's average over ranks gives
-    its exact gradient.
+def average_over_processes(sum_local: Tensor, count_local: Tensor) -> Tensor:
+    """Average over all rows of all processes, as DistributedDataParallel needs it.
 
-    Each rank returns world_size * (its own sum) / (everybody's count): the average over ranks is
-    the global mean. A rank (or a whole batch) with nothing to count returns a zero that still
-    carries a graph, so no rank hangs.
+    Each process returns world size x (its own sum) / (everybody's count). The average of these over
+    processes is the global mean, and DistributedDataParallel, which averages gradients, gives its
+    exact gradient. A process (or a whole batch) with nothing to count returns a zero that still
+    carries a graph, so that no process hangs.
     """
-    return sum_local * world_size() / global_sum(count_local).clamp(min=1)
+    return sum_local * world_size() / sum_over_processes(count_local).clamp(min=1)

@@ -4,25 +4,32 @@ torch's SyncBatchNorm does the same for feature maps, on GPUs only; a head's row
 small, so they are gathered as they are, on any device.
 """
 
+from typing import TypeVar
+
 from torch import Tensor, nn
 
 from ssl_parts.objectives.gather import gather_targets, rank, world_size
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
 
 class GatheredBatchNorm1d(nn.BatchNorm1d):
-    """BatchNorm1d over the rows of all ranks; gradients flow back to each. Ranks must have equally
-    many rows.
+    """BatchNorm1d over the rows of all processes, which must have equally many.
+
+    Gradients flow back to each process.
     """
 
-    def forward(self, rows_ND: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise rows (N,D) with mean and variance over the rows of all processes."""
         if not self.training or world_size() == 1:
-            return super().forward(rows_ND)
-        return super().forward(gather_targets(rows_ND)).chunk(world_size())[rank()]
+            return super().forward(input)
+        return super().forward(gather_targets(input)).chunk(world_size())[rank()]
 
 
-def gather_batch_norms(head: nn.Module) -> nn.Module:
-    """The head with every BatchNorm1d in it replaced by one over all ranks (new ones: nothing
-    learned is kept).
+def gather_batch_norms(head: ModuleT) -> ModuleT:
+    """Replace every BatchNorm1d in a head, in place, by one over all processes; return the head.
+
+    The replacements are new: nothing that the old ones have learnt is kept.
     """
     for name, module in head.named_children():
         if isinstance(module, nn.BatchNorm1d):

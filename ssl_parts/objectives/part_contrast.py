@@ -1,9 +1,11 @@
-"""The part-contrastive loss of PARTICLE, which is the DetCon-B loss with a validity mask (METHODS
-§1.4, step 4).
+"""The part-contrastive loss of PARTICLE (arXiv 2309.13822, section 3), which is the DetCon-B loss
+(arXiv 2103.10957, section 3) with a validity mask.
 
 Shapes: B images on this process, C of them in a chunk, G on all processes, V = 2 views, M sampled
-parts a view, D channels, Q past targets, R = C·M rows, T = V·G·M targets.
+parts per view, D channels, Q past targets, R = C·M rows, T = V·G·M targets.
 """
+
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.objectives.gather import gather_targets, global_mean, global_sum, rank
+from ssl_parts.objectives.gather import (
+    average_over_processes,
+    gather_targets,
+    rank,
+    sum_over_processes,
+)
 from ssl_parts.objectives.queue import Queue
 
 Pair = tuple[Tensor, Tensor]
@@ -24,7 +31,8 @@ class PartContrast(nn.Module):
     For anchor :math:`i` of image :math:`b` in one view, with :math:`s(q,t) = \cos(q,t)/\tau`,
 
     .. math::
-        \ell(b,i) = -\frac{1[P \ne \emptyset]}{n} \frac{1}{|P|} \sum_{j \in P} \log \frac{\exp s(q_i, t_j)}{Z}
+        \ell(b,i) = -\frac{1[P \ne \emptyset]}{n} \frac{1}{|P|}
+            \sum_{j \in P} \log \frac{\exp s(q_i, t_j)}{Z}
 
     - :math:`P`: parts of the other view of the same image with the same id;
     - :math:`Z`: all targets of the other view of all images of the global batch, and all targets
@@ -33,10 +41,11 @@ class PartContrast(nn.Module):
 
     Parts that are not valid are neither anchors nor targets. The loss is the mean over valid
     anchors of view 1 plus the same for view 2; a batch whose views share no part gives zero. With
-    one part an image it is InfoNCE over 2G - 1 targets.
+    one part per image it is InfoNCE over 2G - 1 targets.
 
     With a queue, :math:`Z` also has the last `queue` valid targets of earlier batches, of all
-    ranks and both views (MoCo, arXiv 1911.05722; ours beside DetCon): negatives for small batches.
+    processes and both views (MoCo, arXiv 1911.05722, section 3.2; ours beside DetCon): negatives
+    for small batches.
     An image met again may find its own old parts there, so the queue should be short against the
     data set.
 
@@ -44,7 +53,7 @@ class PartContrast(nn.Module):
     in the backward pass, so memory grows with B·M and not with its square; a batch that fits into
     one chunk is computed once.
 
-    Reference: DetCon, arXiv 2103.10957, §3; PARTICLE, arXiv 2309.13822. Parity:
+    Reference: DetCon, arXiv 2103.10957, section 3; PARTICLE, arXiv 2309.13822, section 3. Parity:
     ``lightly.loss.DetConBLoss``.
 
     Args:
@@ -56,6 +65,18 @@ class PartContrast(nn.Module):
 
     Raises:
         ConfigError: temperature is not positive.
+
+    Example:
+        >>> contrast = PartContrast(temperature=0.1)
+        >>> q = torch.randn(2, 8, 5, 32, requires_grad=True)  # 2 views, 8 images, 5 parts, D = 32
+        >>> t = torch.randn(2, 8, 5, 32)  # the teacher's
+        >>> ids = torch.arange(5).expand(2, 8, 5)
+        >>> valid = torch.ones(2, 8, 5, dtype=torch.bool)
+        >>> loss = contrast(tuple(q), tuple(t), tuple(ids), tuple(valid))
+        >>> loss.backward()
+        >>> found = q.detach().flip(0)  # as if each view predicted the other's target
+        >>> bool(contrast(tuple(q), tuple(found), tuple(ids), tuple(valid)) < loss)
+        True
     """
 
     def __init__(
@@ -77,15 +98,16 @@ class PartContrast(nn.Module):
         self.queue = Queue(queue, channels) if queue > 0 else None
 
     def forward(self, predictions: Pair, targets: Pair, ids: Pair, valid: Pair) -> Tensor:
-        """Loss of a batch of pairs.
+        """Compute the loss of a batch of pairs, the formula of the class; every argument is (view
+        1, view 2).
 
         Args:
             predictions: two of (B,M,D), from the student, with gradient.
             targets: two of (B,M,D): projections of the teacher without gradient (DetCon-B), or the
-                predictions themselves, with gradient on both sides (DetCon-S; with one part an
+                predictions themselves, with gradient on both sides (DetCon-S; with one part per
                 image SimCLR).
-            ids: two of long (B,M).
-            valid: two of bool (B,M).
+            ids: two of long (B,M), the part that each row shows.
+            valid: two of bool (B,M); a row that is not valid is neither anchor nor target.
 
         Returns:
             Scalar, in fp32.
@@ -99,7 +121,7 @@ class PartContrast(nn.Module):
         valid_everyone = torch.stack([gather_targets(v) for v in valid])
         first = self._one_way(one, everyone, valid_everyone, ids, valid)
         second = self._one_way(
-            two, everyone.flip(0), valid_everyone.flip(0), ids[::-1], valid[::-1]
+            two, everyone.flip(0), valid_everyone.flip(0), _swap(ids), _swap(valid)
         )
         if self.queue is not None:
             self.queue.push(
@@ -128,12 +150,19 @@ class PartContrast(nn.Module):
             loss = self._sum(*anchors, first, *everyone)
         else:
             chunks = enumerate(zip(*(rows.split(chunk) for rows in anchors), strict=True))
-            again = {"use_reentrant": False, "preserve_rng_state": False}
-            loss = sum(
-                checkpoint(self._sum, *rows, first + i * chunk, *everyone, **again)
+            sums = (
+                checkpoint(
+                    self._sum,
+                    *rows,
+                    first + i * chunk,
+                    *everyone,
+                    use_reentrant=False,
+                    preserve_rng_state=False,  # nothing in it is random
+                )
                 for i, rows in chunks
             )
-        return global_mean(loss, valid[0].sum())
+            loss = reduce(torch.add, sums)
+        return average_over_processes(loss, valid[0].sum())
 
     def _sum(
         self,
@@ -146,11 +175,16 @@ class PartContrast(nn.Module):
         hidden_VGM: Tensor,
         past: Pair | None,
     ) -> Tensor:
-        """Sum over the anchors of C images, which begin with image `first` of the global batch.
+        """Sum the loss over the anchors of C images, the first of them `first` in the global batch.
 
         Args:
-            q_CMD: over the temperature.
+            q_CMD: anchors, divided by the temperature.
             own_CMD: targets of the same images in the other view.
+            positive_CMM: bool, whether target j of the other view is the part of anchor i.
+            itself_CMM: bool, whether target j of the same view is.
+            t_VGMD: all targets, of this view and of the other.
+            hidden_VGM: bool, those that are not valid.
+            past: rows of the queue, and which of them are filled.
         """
         logits_RT = q_CMD.flatten(0, 1) @ t_VGMD.flatten(0, 2).T
         # a hidden target has no share in Z, hence gradient zero: autograd need not know
@@ -179,17 +213,23 @@ class PartContrast(nn.Module):
         return torch.where(positives_CM > 0, -mean_log_p_CM / repeats_CM, 0.0).sum()
 
 
-def shared_parts(ids: Pair, valid: Pair) -> Tensor:
-    """Parts of view 1 that view 2 has too, an image: float (B,). Zero everywhere means that
-    nothing can be learnt.
+def count_shared_parts(ids: Pair, valid: Pair) -> Tensor:
+    """Count the parts of view 1 that view 2 has too, per image: float (B,).
+
+    Zero everywhere means that nothing can be learnt.
     """
     return _same_id(ids[0], ids[1], valid[0], valid[1]).any(-1).sum(-1).float()
 
 
-def mean_shared_parts(ids: Pair, valid: Pair) -> Tensor:
-    """The mean of `shared_parts` over the images of all ranks, the same number on each: a scalar."""
-    shared_B = shared_parts(ids, valid)
-    return global_sum(shared_B.sum()) / global_sum(torch.ones_like(shared_B).sum())
+def average_shared_parts(ids: Pair, valid: Pair) -> Tensor:
+    """Average `count_shared_parts` over the images of all processes: a scalar, equal on each."""
+    shared_B = count_shared_parts(ids, valid)
+    total = sum_over_processes(shared_B.sum())
+    return total / sum_over_processes(torch.ones_like(shared_B).sum())
+
+
+def _swap(pair: Pair) -> Pair:
+    return pair[1], pair[0]
 
 
 def _same_id(ids_a_BM: Tensor, ids_b_BM: Tensor, valid_a_BM: Tensor, valid_b_BM: Tensor) -> Tensor:
@@ -198,8 +238,9 @@ def _same_id(ids_a_BM: Tensor, ids_b_BM: Tensor, valid_a_BM: Tensor, valid_b_BM:
 
 
 def _own_block(logits_CMGM: Tensor, first: int) -> Tensor:
-    """View of the logits of images first, first + 1, ... with their own targets, (C,M,M): labels
-    are never built.
+    """View the logits of images first, first + 1, ... with their own targets, (C,M,M).
+
+    Labels of all pairs, (C,M,G,M), are never built.
     """
     own = logits_CMGM[:, :, first : first + len(logits_CMGM)]
     return own.diagonal(dim1=0, dim2=2).permute(2, 0, 1)

@@ -1,5 +1,5 @@
-"""Part pooling: one vector for each sampled part id of a view (PARTICLE §3.2; DetCon §3; METHODS
-§1.4, steps 1-3).
+"""Part pooling: one vector for each sampled part id of a view (PARTICLE, section 3; DetCon, section
+3).
 
 Shapes: B views, K part ids, M sampled parts, D channels, HxW feature grid, hxw grid of the ids.
 """
@@ -13,16 +13,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Parts:
-    """Pooled parts of a batch of views; a row that is not valid is zero and takes part in nothing."""
+    """Sampled parts of a batch of views; a row that is not valid takes part in nothing.
+
+    Attributes:
+        vectors_BMD: one vector per part.
+        ids_BM: its id, long.
+        valid_BM: bool; false where a view has fewer than M parts.
+    """
 
     vectors_BMD: Tensor
-    ids_BM: Tensor  # long
-    valid_BM: Tensor  # bool
+    ids_BM: Tensor
+    valid_BM: Tensor
 
 
-def ids_on_grid(ids_Bhw: Tensor, k: int, grid: tuple[int, int]) -> Tensor:
-    """The most frequent id in each cell of the feature grid: (B,h,w) -> long (B,H,W); ties go to
-    the lower id.
+def vote_ids(ids_Bhw: Tensor, k: int, grid: tuple[int, int]) -> Tensor:
+    """Take the most frequent id in each cell of the feature grid: (B,h,w) to long (B,H,W).
+
+    Ties go to the lower id.
     """
     if tuple(ids_Bhw.shape[-2:]) == grid:
         return ids_Bhw.long()
@@ -56,21 +63,34 @@ def pool_parts(
 
     Returns:
         Parts with M = min(samples, k); an absent id is never returned as valid.
+
+    Example:
+        >>> map_BDHW = torch.arange(4.0).view(1, 1, 2, 2)  # one channel: 0 1 / 2 3
+        >>> ids_Bhw = torch.tensor([[[0, 0], [2, 2]]])  # the upper half is part 0, the lower part 2
+        >>> parts = pool_parts(map_BDHW, ids_Bhw, k=3, samples=3)
+        >>> parts.vectors_BMD.flatten().tolist(), parts.valid_BM.tolist()
+        ([0.5, 2.5, 0.0], [[True, True, False]])
     """
-    ids_BHW = ids_on_grid(ids_Bhw, k, tuple(map_BDHW.shape[-2:]))
-    one_hot_BNK = F.one_hot(ids_BHW.flatten(1), k).to(map_BDHW.dtype)
+    size_HW = (map_BDHW.shape[-2], map_BDHW.shape[-1])
+    one_hot_BNK = F.one_hot(vote_ids(ids_Bhw, k, size_HW).flatten(1), k).to(map_BDHW.dtype)
     area_BK = one_hot_BNK.sum(1, dtype=torch.float32)
-    present_BK = area_BK > 0
-    if background is not None:
-        present_BK = present_BK & (torch.arange(k, device=map_BDHW.device) != background)
-    if priority_BK is None:
-        priority_BK = -torch.arange(k, device=map_BDHW.device, dtype=torch.float32).expand(
-            len(ids_BHW), k
-        )
-    ranked_BK = priority_BK.masked_fill(~present_BK, -torch.inf)
-    picked_BM = ranked_BK.topk(min(samples, k), dim=1).indices
-    valid_BM = present_BK.gather(1, picked_BM)
+    picked_BM, valid_BM = _pick_ids(area_BK > 0, samples, priority_BK, background)
     sums_BKD = torch.einsum("bnk,bdn->bkd", one_hot_BNK, map_BDHW.flatten(2))
     means_BKD = sums_BKD / area_BK.clamp(min=1).to(sums_BKD.dtype).unsqueeze(-1)
     vectors_BMD = means_BKD.gather(1, picked_BM.unsqueeze(-1).expand(-1, -1, means_BKD.shape[-1]))
     return Parts(vectors_BMD * valid_BM.unsqueeze(-1), picked_BM, valid_BM)
+
+
+def _pick_ids(
+    present_BK: Tensor, samples: int, priority_BK: Tensor | None, background: int | None
+) -> tuple[Tensor, Tensor]:
+    """Pick the M present ids of highest priority: ids long (B,M), and which of them are present."""
+    k, device = present_BK.shape[1], present_BK.device
+    if background is not None:
+        present_BK = present_BK & (torch.arange(k, device=device) != background)
+    if priority_BK is None:
+        lowest_first_K = -torch.arange(k, device=device, dtype=torch.float32)
+        priority_BK = lowest_first_K.expand(len(present_BK), k)
+    ranked_BK = priority_BK.masked_fill(~present_BK, -torch.inf)
+    picked_BM = ranked_BK.topk(min(samples, k), dim=1).indices
+    return picked_BM, present_BK.gather(1, picked_BM)

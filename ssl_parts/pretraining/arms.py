@@ -5,11 +5,10 @@ steps as all rounds.
 instance detcon` does it over seeds.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
 
-from ssl_parts.objectives import ObjectiveConfig
+from ssl_parts.objectives.config import MethodName, ObjectiveConfig
 from ssl_parts.parts.config import FelzenszwalbConfig, PartsConfig
 
 BASE, OURS = "base", "base + PARTICLE"
@@ -26,42 +25,57 @@ class Masks(Enum):
 
 @dataclass(frozen=True)
 class Arm:
-    """A row of the table: its name there, its folder in the run, what differs in the objective,
-    its part ids.
+    """A row of the table.
+
+    title: its name there. folder: where it lives in the run. method: which objective trains it,
+    None for the run's own. only_instances: whether particle is left its instance term alone.
+    masks: its part ids.
     """
 
     title: str
     folder: str
-    objective: dict[str, Any] = field(default_factory=dict)
+    method: MethodName | None = None
+    only_instances: bool = False
     masks: Masks = Masks.none
 
     def objective_of(self, config: ObjectiveConfig) -> ObjectiveConfig:
-        return replace(config, **self.objective)
+        """The objective of this arm in a run whose own is `config`."""
+        if self.only_instances:
+            return contrast_instances(config)
+        return config if self.method is None else replace(config, method=self.method)
 
 
-INSTANCE = {
-    "method": "particle", "part_weight": 0.0, "instance_weight": 1.0, "equivariance_weight": 0.0, "dino_weight": 0.0,
-}  # fmt: skip
+def contrast_instances(config: ObjectiveConfig) -> ObjectiveConfig:
+    """Leave of PARTICLE the contrast of whole images alone: the control, and the base."""
+    terms = replace(
+        config.particle,
+        part_weight=0.0,
+        instance_weight=1.0,
+        equivariance_weight=0.0,
+        dino_weight=0.0,
+    )
+    return replace(config, method=MethodName.particle, particle=terms)
+
 
 ARMS: dict[str, Arm] = {
-    "instance": Arm("base + instance contrast", "control", INSTANCE),
+    "instance": Arm("base + instance contrast", "control", only_instances=True),
     # with PARTICLE's exchange of backgrounds, which needs discovered parts: the same views, but no
     # part contrast
     "instance_views": Arm(
         "base + instance contrast, PARTICLE's views",
         "control_instance_views",
-        INSTANCE,
-        Masks.discovered,
+        only_instances=True,
+        masks=Masks.discovered,
     ),
-    "simclr": Arm("base + SimCLR", "control_simclr", {"method": "simclr"}),
-    "moco": Arm("base + MoCo", "control_moco", {"method": "moco"}),
-    "byol": Arm("base + BYOL", "control_byol", {"method": "byol"}),
-    "dino": Arm("base + DINO", "control_dino", {"method": "dino"}),
+    "simclr": Arm("base + SimCLR", "control_simclr", MethodName.simclr),
+    "moco": Arm("base + MoCo", "control_moco", MethodName.moco),
+    "byol": Arm("base + BYOL", "control_byol", MethodName.byol),
+    "dino": Arm("base + DINO", "control_dino", MethodName.dino),
     "detcon": Arm(
         "base + DetCon, Felzenszwalb masks",
         "control_detcon",
-        {"method": "detcon"},
-        Masks.felzenszwalb,
+        MethodName.detcon,
+        masks=Masks.felzenszwalb,
     ),
     # parts discovered once, and trained on for as long as all rounds together
     "one_round": Arm(
@@ -72,7 +86,7 @@ ARMS: dict[str, Arm] = {
 
 def result_title(config: ObjectiveConfig) -> str:
     """The row of a run's result."""
-    return OURS if config.method == "particle" else f"base + {config.method}"
+    return OURS if config.method is MethodName.particle else f"base + {config.method.value}"
 
 
 def felzenszwalb_parts(parts: PartsConfig) -> PartsConfig:

@@ -13,7 +13,7 @@ from ssl_parts.objectives.config import ObjectiveConfig
 from ssl_parts.parts.config import PartsConfig
 from ssl_parts.pretraining.arms import ARMS
 from ssl_parts.pretraining.train_config import TrainConfig
-from ssl_parts.views import ViewsConfig
+from ssl_parts.views.config import ViewsConfig
 
 
 @dataclass

@@ -29,7 +29,7 @@ from ssl_parts.engine.monitor import rank_me
 from ssl_parts.engine.teacher import interpolate
 from ssl_parts.files import write_atomic
 from ssl_parts.pretraining.harm import NEIGHBOURS, NEIGHBOURS_KEPT, RANK_KEPT, neighbours_kept
-from ssl_parts.views import ViewsConfig, draw_recipe, make_views
+from ssl_parts.views import ViewsConfig, make_views, plan_views
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -89,8 +89,8 @@ def features_of_mixtures(
     for number, rows in enumerate(
         torch.linspace(0, len(bank) - 1, min(IMAGES, len(bank))).long().split(CHUNK)
     ):
-        recipe = draw_recipe(len(rows), views, SEED, number)
-        images_NCHW = make_views(bank.images(rows).to(device), None, recipe, views).images_NCHW
+        plan = plan_views(len(rows), views, SEED, number)
+        images_NCHW = make_views(bank.images(rows).to(device), None, plan, views).images_NCHW
         for share, piece in zip(SHARES, pieces):
             encoder.load_state_dict(interpolate(initial, trained, share))
             piece.append(encoder.eval()(images_NCHW).pooled.float().cpu().unflatten(0, (2, -1)))

@@ -7,7 +7,7 @@ they differ in their objective and in whether they have parts. Everything random
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +25,12 @@ from ssl_parts.engine.schedules import cosine, warmup_cosine
 from ssl_parts.engine.stop import Stopped, StopSignal
 from ssl_parts.engine.teacher import interpolate, make_teacher, update_teacher
 from ssl_parts.errors import ConfigError
-from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs
+from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs, build_method
 from ssl_parts.parts.store import PartStore
 from ssl_parts.pretraining.mixing import choose_share
 from ssl_parts.pretraining.train_config import Network, TrainConfig
 from ssl_parts.pretraining.watch import Watch
-from ssl_parts.views import Views, ViewsConfig, draw_recipe, make_views
+from ssl_parts.views import Views, ViewsConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -73,6 +73,31 @@ class Phase:
             self.train.ema if self.train.ema_end is None else self.train.ema_end,
         )
         return cosine(self.earlier_steps + step, self.schedule_steps or self.steps, start, end)
+
+
+@dataclass(frozen=True)
+class PhaseImages:
+    """The training images of a phase and their part ids, as `Method.prepare` is given them."""
+
+    bank: Bank
+    parts: PartStore | None
+
+    @property
+    def k(self) -> int:
+        return 0 if self.parts is None else self.parts.k
+
+    @property
+    def background(self) -> int | None:
+        return None if self.parts is None else self.parts.background
+
+    def __len__(self) -> int:
+        return len(self.bank)
+
+    def images(self, rows_B: Tensor) -> Tensor:
+        return self.bank.images(rows_B)
+
+    def ids(self, rows_B: Tensor) -> Tensor | None:
+        return None if self.parts is None else self.parts.batch(rows_B)
 
 
 def steps_of(epochs: int, images: int, train: TrainConfig) -> int:
@@ -136,7 +161,7 @@ def train_phase(
 
 
 class Trainer:
-    """The state of a phase: student, teacher, optimiser. Methods are the lines of the loop above."""
+    """The state of a phase: student, teacher, optimiser; methods are lines of the loop above."""
 
     def __init__(
         self,
@@ -152,17 +177,20 @@ class Trainer:
             train.batch, accelerator.process_index, accelerator.num_processes
         )
         torch.manual_seed(phase.seed)  # the heads' initial weights: the same on every rank
-        self.objective = Objective(phase.objective, train.anchor).to(device)
+        self.objective = Objective(build_method(phase.objective), train.anchor).to(device)
         k, background = (
             (0, None) if phase.parts is None else (phase.parts.k, phase.parts.background)
         )
-        network = self.objective.network(encoder, k, background).to(
+        method = self.objective.method
+        network = method.build_network(encoder, k, background).to(
             device, memory_format=torch.channels_last
         )
+        method.prepare(network, PhaseImages(bank, phase.parts))
         self.initial_weights = {
             n: v.detach().clone() for n, v in network.encoder.state_dict().items()
         }
-        self.initial = make_teacher(network.encoder).eval() if train.anchor > 0 else None
+        needs_initial = self.objective.needs_initial
+        self.initial = make_teacher(network.encoder).eval() if needs_initial else None
         adapt(network.encoder, train.freeze_stages, train.lora_rank, train.lora_scale)
         self.teacher = make_teacher(network)
         self.network, self.k = network, k
@@ -203,44 +231,45 @@ class Trainer:
     def forward_backward(
         self, stream: BatchStream, step: int, last: bool
     ) -> tuple[dict[str, Tensor], Outputs]:
-        micro_step, indices, images = next(stream)
-        views = self.make_views(micro_step, indices, images)
-        inputs = (
-            views.images_NCHW.contiguous(memory_format=torch.channels_last),
-            views.ids_Ngg,
-            views.priority_NK,
-        )
+        micro_step, rows_B, images = next(stream)
+        views, method = self.make_views(micro_step, rows_B, images), self.objective.method
         with self.accelerator.autocast():
             with torch.no_grad():
                 teacher = (
-                    self.teacher(*inputs, predict=False) if self.objective.has_teacher else None
+                    method.encode(self.teacher, views, predict=False)
+                    if method.has_teacher
+                    else None
                 )
-                initial = self._initial_outputs(inputs[0])
+                initial = self._initial_outputs(views.images_NCHW)
             with self._sync(last):
-                student = self.student(*inputs)
+                student = method.encode(self.student, views)
         with self._sync(last):
-            terms = self.objective(student, teacher, initial, views, step / self.phase.steps)
+            progress = step / self.phase.steps
+            terms = self.objective(student, teacher, initial, views, progress, rows_B)
             self.accelerator.backward(terms["loss"] / self.phase.train.accumulate)
         return terms, student
 
     def make_views(self, micro_step: int, indices: Tensor, images: Tensor) -> Views:
-        """The global batch's recipe is drawn everywhere; each rank applies its own share of it."""
-        recipe = draw_recipe(self.phase.train.batch, self.phase.views, self.phase.seed, micro_step)
+        """Make this rank's views: the plan of the global batch is drawn everywhere."""
+        method, config = self.objective.method, self.phase.views
+        plan = method.plan_views(self.phase.train.batch, config, self.phase.seed, micro_step)
         device = self.accelerator.device
         ids = None
         if self.phase.parts is not None:
             ids = self.phase.parts.batch(indices).to(device, non_blocking=True)
         images = images.to(device, non_blocking=True)
         background = None if self.phase.parts is None else self.phase.parts.background
-        return make_views(
-            images, ids, recipe.share(self.local_batch), self.phase.views, self.k, background
-        )
+        plan = plan.select_rows(self.local_batch)
+        views = method.make_views(images, ids, plan, config, self.k, background)
+        fast = views.images_NCHW.contiguous(memory_format=torch.channels_last)
+        return replace(views, images_NCHW=fast)
 
     def _initial_outputs(self, images: Tensor) -> Outputs | None:
         if self.initial is None:
             return None
         features = self.initial(images)
-        return Outputs(features.pooled, features.maps[self.network.encoder.last_stage])
+        map_NDHW = features.maps[self.network.encoder.last_stage]
+        return Outputs(pooled_ND=features.pooled, map_NDHW=map_NDHW)
 
     def _sync(self, last: bool) -> AbstractContextManager:
         return nullcontext() if last else self.accelerator.no_sync(self.student)
@@ -249,7 +278,7 @@ class Trainer:
         train = self.phase.train
         if train.clip is not None:
             self.accelerator.clip_grad_norm_(self.student.parameters(), train.clip)
-        self.objective.before_update(self.network, step / self.phase.steps)
+        self.objective.method.adjust_gradients(self.network, step / self.phase.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         update_teacher(self.teacher, self.network, self.phase.momentum_at(step))
@@ -273,7 +302,7 @@ class Trainer:
         progress.show({name: values[name] for name in terms})
         if self.phase.train.watches_after(step + 1) or step + 1 == self.phase.steps:
             values |= self.watch.look(
-                self.network, self.teacher if self.objective.has_teacher else None
+                self.network, self.teacher if self.objective.method.has_teacher else None
             )
         values |= {"lr": lr, **self.pace.look(step + 1, stream.waited)}
         self.metrics.write(phase=self.phase.name, step=step + 1, **values)

@@ -21,9 +21,9 @@ from ssl_parts.parts import PartsConfig, PartStore, discover_parts, part_stats, 
 from ssl_parts.parts.sheet import draw_parts
 from ssl_parts.pretraining.arms import (
     ARMS,
-    INSTANCE,
     Arm,
     Masks,
+    contrast_instances,
     felzenszwalb_parts,
 )
 from ssl_parts.pretraining.phase import Phase, steps_of, train_phase
@@ -105,7 +105,7 @@ def arm_parts(run: Run, arm: Arm) -> PartStore | None:
 def instance_phase(run: Run, name: str, folder: Path, steps: int, lr: float) -> Phase:
     seed, objective = (
         phase_seed(run.config.run.seed, name),
-        replace(run.config.objective, **INSTANCE),
+        contrast_instances(run.config.objective),
     )
     return Phase(name, folder, steps, lr, seed, objective, run.train, run.config.views)
 
@@ -185,7 +185,7 @@ def train_round(run: Run, number: int, store: PartStore) -> None:
     folder = run.round_folder(number)
     if (folder / "encoder.safetensors").exists():
         return
-    run.say(f"Round {number}: {run.config.objective.method} on {store.k} part ids")
+    run.say(f"Round {number}: {run.config.objective.method.value} on {store.k} part ids")
     steps = steps_of(run.train.epochs, len(run.bank), run.train)
     seed = phase_seed(run.config.run.seed, f"round {number}")
     objective: ObjectiveConfig = run.config.objective

@@ -50,10 +50,9 @@ class Watch:
         """
         pooled = student.pooled_ND.detach()
         watched = {"feature_std": feature_std(pooled), "rank_me": rank_me(pooled)}
-        if student.ids_NM is not None:
-            watched["part_entropy"] = part_entropy(
-                student.ids_NM, student.valid_NM, self.phase.parts.k
-            )
+        parts = student.sampled_parts
+        if parts is not None and self.phase.parts is not None:
+            watched["part_entropy"] = part_entropy(parts.ids_BM, parts.valid_BM, self.phase.parts.k)
         values = {name: self._mean(value) for name, value in {**terms, **watched}.items()}
         self.collapsed = self.collapsed + 1 if values["feature_std"] < COLLAPSED else 0
         if self.collapsed >= REPORTS:
@@ -97,7 +96,7 @@ class Watch:
         return TrainingError(
             f"{self.phase.name} has collapsed: for {REPORTS} reports the features of all images were the same "
             f"(feature_std {values['feature_std']:.1g}); the last figures are in {dump}. Lower train.lr, raise "
-            "train.batch, or use negatives (objective.instance_weight=1)"
+            "train.batch, or use negatives (objective.particle.instance_weight=1)"
         )
 
 

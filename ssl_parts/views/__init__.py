@@ -1,17 +1,5 @@
-"""Views of an image and of its part ids: one sampling grid for both, photometric changes on the
-device.
-"""
+"""Views of an image and of its part ids: one sampling grid for both, colour on the device."""
 
-from ssl_parts.views.geometry import inverse_theta, relative_theta
-from ssl_parts.views.pair import Recipe, Views, ViewsConfig, check_share, draw_recipe, make_views
+import lazy_loader as lazy
 
-__all__ = [
-    "Recipe",
-    "Views",
-    "ViewsConfig",
-    "check_share",
-    "draw_recipe",
-    "inverse_theta",
-    "make_views",
-    "relative_theta",
-]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,83 +1,56 @@
-"""Colour, blur and solarisation of a batch on its own device, each image with its own numbers
-(METHODS §1.5; kornia).
+"""Colour, blur and solarisation of a batch on its own device, each image with its own numbers.
 
-The numbers are drawn on the CPU for the global batch, so a rank can take its share and one process
-with 2B images sees what two with B see. Images are float RGB in [0, 1]: solarisation inverts what
-is above 0.5 of 1 (METHODS §1.8).
+The numbers are drawn on the CPU for the global batch, so a process can take its share and one
+process with 2B images sees what two with B see. The changes are kornia's.
+
+Images are float RGB in [0, 1], so solarisation inverts what is above 0.5 of 1 (BYOL, arXiv
+2006.07733, appendix B). The released code of PARTICLE solarises images of 0 to 255 at 0.5, which
+inverts all of them; this does not.
+
+Shapes: N images, C channels, HxW pixels.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import kornia.enhance as enhance
 import torch
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from ssl_parts.errors import ConfigError
-
-
-@dataclass
-class PhotometricConfig:
-    """Strengths and probabilities; where two numbers stand they are view 1 and view 2."""
-
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1  # in turns of the colour circle
-    jitter: float = 0.8  # probability of the four above
-    grey: float = 0.0  # probability of greyscale (SimCLR 0.2; PARTICLE none)
-    blur: list[float] = field(default_factory=lambda: [1.0, 0.1])  # probability
-    # pixels at 224 px, scaled with the view size
-    blur_sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])
-    solarise: list[float] = field(default_factory=lambda: [0.0, 0.2])  # probability
-
-    def check(self) -> None:
-        for key in ("jitter", "grey"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ConfigError(
-                    f"views.photometric.{key}={getattr(self, key)}: a probability lies in [0, 1]"
-                )
-        for key in ("blur", "solarise"):
-            pair = list(getattr(self, key))
-            if len(pair) != 2 or not all(0 <= p <= 1 for p in pair):
-                raise ConfigError(
-                    f"views.photometric.{key}={pair}: two probabilities, for view 1 and view 2"
-                )
-        for key in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ConfigError(
-                    f"views.photometric.{key}={getattr(self, key)}: a strength lies in [0, 1]"
-                )
-        if not 0 <= self.hue <= 0.5:
-            raise ConfigError(
-                f"views.photometric.hue={self.hue}: lies in [0, 0.5] turns of the colour circle"
-            )
+from ssl_parts.views.config import PhotometricConfig
 
 
 @dataclass(frozen=True)
 class Photometry:
-    """What happens to each of N images; CPU tensors of length N. Factors of 1 and shifts of 0
-    change nothing.
+    """The numbers of N images, CPU tensors (N,).
+
+    Attributes:
+        brightness, contrast, saturation: factors; 1 changes nothing.
+        hue: shift in radians; 0 changes nothing.
+        sigma: standard deviation of the blur in pixels at 224 px.
+        jittered, grey, blurred, solarised: bool, which changes an image gets; the first is for
+            brightness, contrast, saturation and hue together.
     """
 
     brightness: Tensor
     contrast: Tensor
     saturation: Tensor
-    hue: Tensor  # radians
-    jittered: Tensor  # bool
-    grey: Tensor  # bool
-    sigma: Tensor  # pixels at 224
-    blurred: Tensor  # bool
-    solarised: Tensor  # bool
+    hue: Tensor
+    jittered: Tensor
+    grey: Tensor
+    sigma: Tensor
+    blurred: Tensor
+    solarised: Tensor
 
-    def __getitem__(self, rows: slice) -> "Photometry":
+    def __getitem__(self, rows: slice | Tensor) -> "Photometry":
         return Photometry(**{name: value[rows] for name, value in vars(self).items()})
 
 
-def draw_photometry(
+def plan_photometry(
     n: int, view: int, config: PhotometricConfig, generator: torch.Generator
 ) -> Photometry:
-    """Numbers for n images of view 0 or 1."""
+    """Draw the numbers of n images of view 0 or 1."""
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(n, generator=generator)
@@ -99,27 +72,33 @@ def draw_photometry(
 
 
 def apply_photometry(images_NCHW: Tensor, p: Photometry) -> Tensor:
-    """Jitter, greyscale, blur, solarise, in this order. Masks live on the CPU: choosing rows waits
-    for no device.
+    """Jitter, greyscale, blur and solarise, in this order: float (N,C,H,W) in [0, 1].
+
+    The masks live on the CPU, so choosing rows waits for no device.
     """
-    images_NCHW = _on_rows(images_NCHW, p, p.jittered, _jitter)
-    images_NCHW = _on_rows(images_NCHW, p, p.grey, _grey)
-    images_NCHW = _on_rows(images_NCHW, p, p.blurred, _blur)
-    return _on_rows(images_NCHW, p, p.solarised, lambda x, _: enhance.solarize(x, 0.5))
+    images_NCHW = _change_rows(images_NCHW, p, p.jittered, _jitter)
+    images_NCHW = _change_rows(images_NCHW, p, p.grey, _make_grey)
+    images_NCHW = _change_rows(images_NCHW, p, p.blurred, _blur)
+    return _change_rows(images_NCHW, p, p.solarised, _solarise)
 
 
-def _on_rows(images: Tensor, p: Photometry, chosen_N: Tensor, change) -> Tensor:  # noqa: ANN001
+def _change_rows(
+    images_NCHW: Tensor,
+    p: Photometry,
+    chosen_N: Tensor,
+    change: Callable[[Tensor, Photometry], Tensor],
+) -> Tensor:
     rows = chosen_N.nonzero().squeeze(1)
     if len(rows) == 0:
-        return images
-    if len(rows) == len(images):
-        return change(images, p)
-    on_device = rows.to(images.device, non_blocking=True)
-    return images.index_copy(0, on_device, change(images[on_device], p[rows]))
+        return images_NCHW
+    if len(rows) == len(images_NCHW):
+        return change(images_NCHW, p)
+    on_device = rows.to(images_NCHW.device, non_blocking=True)
+    return images_NCHW.index_copy(0, on_device, change(images_NCHW[on_device], p[rows]))
 
 
 def _jitter(x: Tensor, p: Photometry) -> Tensor:
-    """torchvision's ColorJitter arithmetic in the order brightness, contrast, saturation, hue."""
+    """Apply torchvision's ColorJitter arithmetic: brightness, contrast, saturation, hue."""
     device = x.device
     x = enhance.adjust_brightness_accumulative(x, p.brightness.to(device))
     x = enhance.adjust_contrast_with_mean_subtraction(x, p.contrast.to(device)).clamp(0, 1)
@@ -127,14 +106,18 @@ def _jitter(x: Tensor, p: Photometry) -> Tensor:
     return enhance.adjust_hue(x, p.hue.to(device)).clamp(0, 1)
 
 
-def _grey(x: Tensor, _: Photometry) -> Tensor:
+def _make_grey(x: Tensor, _: Photometry) -> Tensor:
     weights = x.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     return (x * weights).sum(1, keepdim=True).expand_as(x)
 
 
 def _blur(x: Tensor, p: Photometry) -> Tensor:
-    """Gaussian with a kernel of about a tenth of the side (23 at 224 px), sigma scaled alike."""
+    """Blur with a Gaussian kernel of a tenth of the side (23 at 224 px), sigma scaled alike."""
     size = x.shape[-1]
     kernel = max(3, int(size * 23 / 224) // 2 * 2 + 1)
     sigma_N2 = (p.sigma * size / 224).clamp(min=0.05).to(x.device).unsqueeze(1).expand(-1, 2)
     return gaussian_blur2d(x, (kernel, kernel), sigma_N2)
+
+
+def _solarise(x: Tensor, _: Photometry) -> Tensor:
+    return enhance.solarize(x, 0.5)

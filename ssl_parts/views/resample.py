@@ -1,5 +1,4 @@
-"""Cropping windows out of images and resizing them: torchvision's RandomResizedCrop, a batch at a
-time.
+"""Crop windows out of a batch of images and resize them, as torchvision's RandomResizedCrop does.
 
 Antialiased bicubic or bilinear, as Pillow does it. On a CPU each window goes through torch's
 vectorised uint8 kernel; on a GPU the whole batch is two matrix products with the same weights
@@ -20,46 +19,47 @@ def crop_and_resize(
     size: int,
     interpolation: str = "bicubic",
 ) -> Tensor:
-    """Views of windows of images, some of them mirrored: float (N,C,size,size) in [0, 1].
+    """Crop a window out of each image and resize it: float (N,C,size,size) in [0, 1].
 
     Args:
         images_NCHW: uint8.
         windows_N4: long (x, y, width, height) in whole pixels; on the CPU.
-        mirrored_N: bool; on the CPU.
+        mirrored_N: bool, which views are flipped; on the CPU.
         interpolation: "bicubic" or "bilinear", antialiased.
     """
-    if images_NCHW.device.type == "cpu":
-        return (
-            _each_window(images_NCHW, windows_N4, mirrored_N, size, interpolation).float().div_(255)
-        )
-    device, pixels = images_NCHW.device, images_NCHW.float().div_(255)
+    device = images_NCHW.device
+    if device.type == "cpu":
+        views_NCSS = _resize_each_window(images_NCHW, windows_N4, mirrored_N, size, interpolation)
+        return views_NCSS.float().div_(255)
+    pixels_NCHW = images_NCHW.float().div_(255)
     return resize_by_products(
-        pixels, windows_N4.to(device), mirrored_N.to(device), size, interpolation
+        pixels_NCHW, windows_N4.to(device), mirrored_N.to(device), size, interpolation
     )
 
 
 def resize_by_products(
     pixels_NCHW: Tensor, windows_N4: Tensor, mirrored_N: Tensor, size: int, interpolation: str
 ) -> Tensor:
-    """The same for float images in [0, 1] on any device: weights of rows times image times weights
-    of columns.
+    """Do the same for float images in [0, 1] on any device, as two matrix products.
+
+    Weights of rows times image times weights of columns.
     """
     x_N, y_N, width_N, height_N = windows_N4.unbind(1)
-    rows_NSH = resampling_weights(y_N, height_N, size, pixels_NCHW.shape[2], interpolation)
-    columns_NSW = resampling_weights(x_N, width_N, size, pixels_NCHW.shape[3], interpolation)
+    rows_NSH = weigh_pixels(y_N, height_N, size, pixels_NCHW.shape[2], interpolation)
+    columns_NSW = weigh_pixels(x_N, width_N, size, pixels_NCHW.shape[3], interpolation)
     columns_NSW = torch.where(mirrored_N[:, None, None], columns_NSW.flip(1), columns_NSW)
-    # 8 bits between the passes cannot overshoot
+    # between its passes Pillow keeps 8 bits, which cannot overshoot: clamped here for the same
     narrow_NCHS = (pixels_NCHW @ columns_NSW[:, None].mT).clamp_(0, 1)
     return (rows_NSH[:, None] @ narrow_NCHS).clamp_(0, 1)
 
 
-def resampling_weights(
+def weigh_pixels(
     start_N: Tensor, length_N: Tensor, size: int, side: int, interpolation: str
 ) -> Tensor:
-    """What each of `side` pixels adds to each output pixel of the window [start, start + length):
-    (N,size,side).
+    """Compute how much each input pixel adds to each output pixel: float (N,size,side).
 
-    The kernel is stretched where the window shrinks, and cut and normalised at the window's edges
+    The output pixels cover the window [start, start + length) of a line of `side` pixels. The
+    kernel is stretched where the window shrinks, and cut and normalised at the window's edges
     (Pillow's rule).
     """
     scale_N11 = (length_N / size)[:, None, None]
@@ -77,7 +77,7 @@ def resampling_weights(
     return weights_NSW / weights_NSW.sum(2, keepdim=True)
 
 
-def _each_window(
+def _resize_each_window(
     images_NCHW: Tensor, windows_N4: Tensor, mirrored_N: Tensor, size: int, interpolation: str
 ) -> Tensor:
     out = images_NCHW.new_empty(*images_NCHW.shape[:2], size, size)
@@ -93,6 +93,7 @@ def _each_window(
 
 
 def _cubic(distance: Tensor, a: float = -0.5) -> Tensor:
+    """Keys' cubic convolution kernel, with Pillow's a."""
     d = distance.abs()
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a

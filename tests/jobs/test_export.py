@@ -54,7 +54,7 @@ def test_the_script_says_a_mistake_in_one_line(tmp_path):
         [sys.executable, SCRIPT, "sorce=x"], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1
-    assert done.stderr.strip() == "ConfigError: cannot read 'sorce=x': did you mean source=...?"
+    assert "did you mean 'source'?" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_one_format_goes_into_out_itself_and_runs_have_a_place_of_their_own(run, tmp_path):

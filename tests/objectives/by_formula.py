@@ -6,8 +6,9 @@ import torch.nn.functional as F
 
 
 def by_formula(q, t, ids, valid, tau=0.1, local_negatives=True, past=()):
-    """The loss as METHODS §1.4 writes it, anchor by anchor; `past`: targets of earlier batches in
-    the denominator.
+    """The loss as the docstring of PartContrast writes it, anchor by anchor.
+
+    past: targets of earlier batches in the denominator.
     """
     total = 0.0
     for this, other in ((0, 1), (1, 0)):

@@ -10,7 +10,7 @@ from objectives.by_formula import by_formula
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.objectives import PartContrast, shared_parts
+from ssl_parts.objectives import PartContrast, count_shared_parts
 
 
 def random_case(b=3, m=4, d=8, k=5, repeat=True, seed=0):
@@ -109,8 +109,11 @@ def test_shared_parts_counts_ids_present_in_both_views():
         torch.ones(2, 3, dtype=torch.bool),
         torch.tensor([[True, True, True], [True, True, True]]),
     )
-    assert shared_parts(ids, valid).tolist() == [2.0, 0.0]
-    assert shared_parts(ids, (valid[0], torch.zeros(2, 3, dtype=torch.bool))).tolist() == [0.0, 0.0]
+    assert count_shared_parts(ids, valid).tolist() == [2.0, 0.0]
+    assert count_shared_parts(ids, (valid[0], torch.zeros(2, 3, dtype=torch.bool))).tolist() == [
+        0.0,
+        0.0,
+    ]
 
 
 def test_the_queue_adds_the_newest_valid_targets_of_earlier_steps_to_the_denominator():
@@ -164,7 +167,7 @@ def test_chunks_equal_lightly():
 
 
 class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that any operation gives, and the number of matrix products."""
+    """Elements of the largest tensor that any operation gives, and how many matrix products."""
 
     elements = products = 0
 

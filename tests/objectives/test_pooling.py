@@ -2,7 +2,7 @@
 
 import torch
 
-from ssl_parts.objectives.pooling import ids_on_grid, pool_parts
+from ssl_parts.objectives.pooling import pool_parts, vote_ids
 
 
 def test_vectors_are_the_means_over_the_cells_of_each_id():
@@ -20,7 +20,7 @@ def test_vectors_are_the_means_over_the_cells_of_each_id():
 
 def test_majority_decides_on_a_coarser_grid():
     ids = torch.tensor([[[0, 1, 2, 2], [1, 1, 2, 0], [3, 3, 0, 1], [3, 0, 1, 1]]])
-    assert ids_on_grid(ids, 4, (2, 2)).tolist() == [[[1, 2], [3, 1]]]
+    assert vote_ids(ids, 4, (2, 2)).tolist() == [[[1, 2], [3, 1]]]
 
 
 def test_priority_takes_the_same_parts_from_both_views_and_never_the_background():

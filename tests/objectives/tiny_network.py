@@ -1,23 +1,25 @@
 """A network and two views that cost nothing, for every objective: one convolution, 4 images of 4
-ids, in float32.
+ids. Networks are in float64 (losses are in float32): sums in another order differ by little.
 """
 
 import torch
 from torch import nn
 
 from ssl_parts.encoders import Features
-from ssl_parts.objectives import METHODS, Objective, ObjectiveConfig, Targets
+from ssl_parts.objectives import MethodName, Objective, ObjectiveConfig, Targets, build_method
+from ssl_parts.objectives.config import DinoConfig, MocoConfig, ParticleConfig
 from ssl_parts.views import Views
-from ssl_parts.views.geometry import CropConfig, random_crops
+from ssl_parts.views.config import CropConfig
+from ssl_parts.views.geometry import plan_crops
 
 K, PAIRS = 4, 4
 SMALL = {
     "hidden": 12,
     "projection": 6,
     "samples": 3,
-    "dino_prototypes": 10,
-    "moco_queue": 16,
     "temperature": 0.2,
+    "dino": DinoConfig(prototypes=10),
+    "moco": MocoConfig(queue=16),
 }
 
 
@@ -37,13 +39,14 @@ class TinyEncoder(nn.Module):
 
 # every method, and particle with all its terms: what two processes and a resume must leave
 # unchanged
-CASES = {name: {"method": name} for name in METHODS} | {
-    "detcon-s": {"method": "detcon", "targets": Targets.student},
-    "particle with all terms": {"queue": 20, "equivariance_weight": 0.5, "dino_weight": 1.0},
+CASES = {method.value: {"method": method} for method in MethodName} | {
+    "detcon-s": {"method": MethodName.detcon, "targets": Targets.student},
+    "particle with all terms": {
+        "particle": ParticleConfig(queue=20, equivariance_weight=0.5, dino_weight=1.0)
+    },
     "particle of the student": {
         "targets": Targets.student,
-        "queue": 20,
-        "equivariance_weight": 0.5,
+        "particle": ParticleConfig(queue=20, equivariance_weight=0.5),
     },
 }
 
@@ -60,11 +63,11 @@ def views_of(step: int, rows: slice = slice(None)) -> Views:
     """
     g = torch.Generator().manual_seed(step)
     images, ids = (
-        torch.rand(2, PAIRS, 3, 16, 16, generator=g),
+        torch.rand(2, PAIRS, 3, 16, 16, generator=g).double(),
         torch.randint(K, (2, PAIRS, 4, 4), generator=g),
     )
     ids[0, 3], ids[1, 3] = 1, 2
-    theta = random_crops(2 * PAIRS, CropConfig(scale=[0.4, 1.0]), g).view(2, PAIRS, 2, 3)
+    theta = plan_crops(2 * PAIRS, CropConfig(scale=[0.4, 1.0]), g).view(2, PAIRS, 2, 3)
     priority = torch.rand(PAIRS, K, generator=g).expand(2, PAIRS, K)
     images, ids, theta, priority = (
         x[:, rows].flatten(0, 1) for x in (images, ids, theta, priority)
@@ -75,8 +78,9 @@ def views_of(step: int, rows: slice = slice(None)) -> Views:
 def build(name: str) -> tuple[Objective, nn.Module, nn.Module]:
     """Objective, student and a teacher with other weights, the same on every call."""
     torch.manual_seed(0)
-    objective = Objective(config_of(name))
-    student, teacher = (objective.network(TinyEncoder(), K, background=0) for _ in range(2))
+    objective = Objective(build_method(config_of(name)))
+    build_network = objective.method.build_network
+    student, teacher = (build_network(TinyEncoder(), K, background=0).double() for _ in range(2))
     return objective, student, teacher.requires_grad_(False)
 
 
@@ -84,12 +88,10 @@ def run_step(
     objective, student, teacher, step: int, rows: slice = slice(None), progress: float = 0.5
 ):
     """Terms of one step; gradients are left in the student."""
-    views = views_of(step, rows)
-    inputs = (views.images_NCHW, views.ids_Ngg, views.priority_NK)
-    seen = None
-    if objective.has_teacher:
+    views, method, seen = views_of(step, rows), objective.method, None
+    if method.has_teacher:
         with torch.no_grad():
-            seen = teacher(*inputs, predict=False)
-    terms = objective(student(*inputs), seen, None, views, progress)
+            seen = method.encode(teacher, views, predict=False)
+    terms = objective(method.encode(student, views), seen, None, views, progress)
     terms["loss"].backward()
     return {key: value.detach() for key, value in terms.items()}

@@ -19,7 +19,7 @@ from ssl_parts.comparison.table import as_markdown, published_paragraphs
 from ssl_parts.errors import ConfigError
 from ssl_parts.jobs import pretrain as pretrain_module
 from ssl_parts.jobs.pretrain import pretrain
-from ssl_parts.objectives import METHODS
+from ssl_parts.objectives import METHODS, ObjectiveConfig
 from ssl_parts.parts import PartStore
 from ssl_parts.pretraining import phase
 from ssl_parts.pretraining.arms import ARMS, OURS
@@ -76,7 +76,7 @@ def test_arms_start_from_the_base_take_all_steps_and_survive_a_kill(tmp_path, mo
         "control detcon",
     ]
     assert [p.steps for p in phases] == [3, 3, 3, 6, 6] and [
-        p.objective.method for p in phases[3:]
+        p.objective.method.value for p in phases[3:]
     ] == [
         "particle",
         "detcon",
@@ -116,7 +116,8 @@ def test_a_run_of_another_method_names_its_row(tmp_path):
 
 
 def test_every_method_has_an_arm_and_wrong_arms_are_named(tmp_path):
-    assert {arm.objective.get("method", "particle") for arm in ARMS.values()} == set(METHODS)
+    trained = {arm.objective_of(ObjectiveConfig()).method for arm in ARMS.values()}
+    assert trained == set(METHODS)
     with pytest.raises(ConfigError, match=r"'simclrr' is not an arm; there are instance, "):
         load_recipe("quickstart", ["run.arms=[simclrr]"])
     with pytest.raises(ConfigError, match="each arm once"):

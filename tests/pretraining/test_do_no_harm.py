@@ -12,8 +12,8 @@ from ssl_parts.encoders import build_encoder
 from ssl_parts.engine.optim import build_optimizer, set_lr
 from ssl_parts.errors import ConfigError
 from ssl_parts.jobs.pretrain import pretrain
-from ssl_parts.objectives import ObjectiveConfig, Outputs, PartNetwork
-from ssl_parts.objectives.objective import anchor_term
+from ssl_parts.objectives import Outputs, PartNetwork
+from ssl_parts.objectives.objective import measure_anchor
 from ssl_parts.pretraining.train_config import Preset, TrainConfig
 from ssl_parts.recipes.load import load_recipe
 
@@ -32,7 +32,7 @@ def test_auto_is_gentle_with_weights_and_a_given_number_wins():
 
 def test_layers_near_the_input_learn_slower_and_norms_are_not_decayed():
     train = TrainConfig(layer_decay=0.5, lr=1.0, weight_decay=0.1).resolved(True)
-    network = PartNetwork(small(), ObjectiveConfig(hidden=8, projection=4), k=3)
+    network = PartNetwork(small(), 3, hidden=8, projection=4)
     optimizer = build_optimizer(network, train, 1.0)
     set_lr(optimizer, 0.2)
     rate = {
@@ -42,8 +42,8 @@ def test_layers_near_the_input_learn_slower_and_norms_are_not_decayed():
     }
     assert len(rate) == len(list(network.parameters()))
     of = {name: rate[id(p)] for name, p in network.named_parameters()}
-    assert of["part_projector.0.weight"] == (0.2, 0.1)
-    assert of["part_projector.1.weight"][1] == 0.0
+    assert of["part_heads.heads.projector.0.weight"] == (0.2, 0.1)
+    assert of["part_heads.heads.projector.1.weight"][1] == 0.0
     encoder = {name: value for name, value in of.items() if name.startswith("encoder")}
     stem, last = min(encoder.values())[0], max(encoder.values())[0]
     assert stem < last <= 0.2
@@ -51,16 +51,16 @@ def test_layers_near_the_input_learn_slower_and_norms_are_not_decayed():
 
 
 def test_an_unknown_optimizer_is_named():
-    network = PartNetwork(small(), ObjectiveConfig(hidden=8, projection=4), k=3)
+    network = PartNetwork(small(), 3, hidden=8, projection=4)
     with pytest.raises(ConfigError, match=r"train\.optimizer='adamm'"):
         build_optimizer(network, TrainConfig(optimizer="adamm").resolved(True), 1.0)
 
 
 def test_the_anchor_is_zero_at_the_start_and_two_for_opposite_features():
     pooled, dense = torch.randn(3, 8), torch.randn(3, 8, 2, 2)
-    same, opposite = Outputs(pooled, dense), Outputs(-pooled, -dense)
-    assert float(anchor_term(same, same)) == pytest.approx(0, abs=1e-6)
-    assert float(anchor_term(same, opposite)) == pytest.approx(4, abs=1e-5)
+    same, opposite = (Outputs(pooled_ND=sign * pooled, map_NDHW=sign * dense) for sign in (1, -1))
+    assert float(measure_anchor(same, same)) == pytest.approx(0, abs=1e-6)
+    assert float(measure_anchor(same, opposite)) == pytest.approx(4, abs=1e-5)
 
 
 def test_a_gentle_run_keeps_statistics_and_ends_between_initial_and_trained(tmp_path):

@@ -14,11 +14,11 @@ from ssl_parts.pretraining.phase import Phase, Trainer, train_phase
 from ssl_parts.recipes.load import load_recipe
 
 METHODS = {
-    "moco": ["objective.moco_queue=20"],
+    "moco": ["objective.moco.queue=20"],
     "byol": [],
     "particle": [
-        "objective.targets=teacher", "objective.queue=9", "objective.dino_weight=1", "objective.equivariance_weight=1",
-        "objective.dino_prototypes=12", "objective.dino_freeze_share=0.3",
+        "objective.targets=teacher", "objective.particle.queue=9", "objective.particle.dino_weight=1",
+        "objective.particle.equivariance_weight=1", "objective.dino.prototypes=12", "objective.dino.freeze_share=0.3",
     ],
 }  # fmt: skip
 

@@ -36,7 +36,7 @@ def test_teacher_targets_train_and_the_kept_network_is_the_teacher(tmp_path):
     )
     last = load_checkpoint(folder / "round_000" / "checkpoints")
     result = load_file(folder / "round_000" / "encoder.safetensors")
-    assert any(name.startswith("part_predictor.0") for name in last.student)
+    assert any(name.startswith("part_heads.heads.predictor.0") for name in last.student)
     for name, value in result.items():
         assert torch.equal(value, last.teacher[f"encoder.{name}"]), name
     assert not torch.equal(

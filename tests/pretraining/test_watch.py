@@ -16,7 +16,7 @@ from ssl_parts.encoders import build_encoder
 from ssl_parts.engine.monitor import Guard, part_entropy
 from ssl_parts.engine.optim import set_train_mode
 from ssl_parts.errors import TrainingError
-from ssl_parts.objectives import ObjectiveConfig, Outputs, PartNetwork
+from ssl_parts.objectives import Outputs, PartNetwork
 from ssl_parts.pretraining.train_config import TrainConfig
 from ssl_parts.pretraining.watch import REPORTS, Watch, online_knn
 
@@ -53,7 +53,7 @@ def test_online_knn_is_sklearns():
 def test_a_look_changes_neither_modes_nor_statistics_nor_random_numbers():
     torch.manual_seed(0)
     encoder = build_encoder("resnet18", small=True, width=0.125, last_stage="layer3")
-    student = PartNetwork(encoder, ObjectiveConfig(hidden=8, projection=4))
+    student = PartNetwork(encoder, 3, hidden=8, projection=4)
     set_train_mode(student, freeze_norm=False)
     student.encoder.model.layer1.eval()
     modes, state = (
@@ -75,8 +75,8 @@ def test_a_look_changes_neither_modes_nor_statistics_nor_random_numbers():
 def test_a_collapse_stops_with_the_figures_and_a_moment_of_it_does_not(tmp_path):
     watch = Watch(SimpleNamespace(name="round 0", folder=tmp_path), None, MAIN)
     spread, same = (
-        Outputs(torch.randn(6, 8), None),
-        Outputs(torch.ones(6, 8) + 1e-6 * torch.randn(6, 8), None),
+        Outputs(pooled_ND=pooled, map_NDHW=torch.zeros(0))
+        for pooled in (torch.randn(6, 8), torch.ones(6, 8) + 1e-6 * torch.randn(6, 8))
     )
     terms = {"loss": torch.tensor(1.0)}
     for outputs in (same, same, spread, *[same] * (REPORTS - 1)):

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.views import ViewsConfig, check_share, draw_recipe, make_views
-from ssl_parts.views.background import exchange_backgrounds, partners, without_object
+from ssl_parts.views import ViewsConfig, check_share, make_views, plan_views
+from ssl_parts.views.background import choose_partners, exchange_backgrounds, remove_object
 
 
 def scenes(count=8, side=28):
-    """Objects of colour 1 in a random square each, before a background of one grey value an image."""
+    """Objects of colour 1 in a random square each, before one grey value per image."""
     g = torch.Generator().manual_seed(0)
     grey = torch.linspace(0.1, 0.6, count)
     images = grey.view(-1, 1, 1, 1).expand(count, 3, side, side).clone()
@@ -22,16 +22,16 @@ def scenes(count=8, side=28):
 
 
 def test_partners_are_a_permutation_without_fixed_points_and_differ_between_views():
-    one, two = partners(8, 0), partners(8, 1)
+    one, two = choose_partners(8, 0), choose_partners(8, 1)
     assert sorted(one.tolist()) == sorted(two.tolist()) == list(range(8))
     assert not any(len({a, b, i}) < 3 for i, (a, b) in enumerate(zip(one.tolist(), two.tolist())))
-    assert sorted(partners(6, 1).tolist()) == list(range(6))
-    assert partners(4, 1).tolist() == partners(8, 1)[:4].tolist()
+    assert sorted(choose_partners(6, 1).tolist()) == list(range(6))
+    assert choose_partners(4, 1).tolist() == choose_partners(8, 1)[:4].tolist()
 
 
 def test_the_object_is_painted_over_with_its_own_background():
     images, foreground, grey = scenes()
-    clean = without_object(images, foreground.unsqueeze(1))
+    clean = remove_object(images, foreground.unsqueeze(1))
     torch.testing.assert_close(clean, grey.view(-1, 1, 1, 1).expand_as(clean), atol=1e-5, rtol=0)
 
 
@@ -43,23 +43,28 @@ def test_chosen_images_keep_their_object_and_get_the_partners_background(view):
     for b in range(8):
         expected = images[b].clone()
         if chosen[b]:
-            expected[:, ~foreground[b]] = (grey[partners(8, view)[b]] * 255).round().to(torch.uint8)
+            expected[:, ~foreground[b]] = (
+                (grey[choose_partners(8, view)[b]] * 255).round().to(torch.uint8)
+            )
         torch.testing.assert_close(out[b], expected, atol=1, rtol=0)
 
 
 def test_views_exchange_only_with_a_known_background_and_ids_stay():
-    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
-    ids = torch.zeros(4, 8, 8, dtype=torch.uint8)
+    images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8)
+    ids = torch.zeros(8, 8, 8, dtype=torch.uint8)
     ids[:, 2:6, 2:6] = 3
     config = ViewsConfig(size=32, ids_size=8, swap_background=1.0)
-    recipe = draw_recipe(4, config, 0, 0)
+    plan = plan_views(8, config, 0, 0)
     plain, swapped = (
-        make_views(images, ids, recipe, config, 4, background) for background in (None, 0)
+        make_views(images, ids, plan, config, 4, background) for background in (None, 0)
     )
     assert torch.equal(plain.ids_Ngg, swapped.ids_Ngg)
     assert not torch.equal(plain.images_NCHW, swapped.images_NCHW)
-    two_ranks = make_views(images, ids, recipe, config, 4, 0)
-    torch.testing.assert_close(two_ranks.images_NCHW, swapped.images_NCHW)
+    for rank in range(2):
+        rows = slice(4 * rank, 4 * rank + 4)
+        share = make_views(images[rows], ids[rows], plan.select_rows(rows), config, 4, 0)
+        expected = swapped.images_NCHW.unflatten(0, (2, 8))[:, rows].flatten(0, 1)
+        torch.testing.assert_close(share.images_NCHW, expected, atol=0, rtol=0)
 
 
 def test_a_share_that_is_no_multiple_of_four_is_refused():

@@ -6,22 +6,22 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
+from ssl_parts.views.config import CropConfig
 from ssl_parts.views.geometry import (
-    CropConfig,
-    crop_theta,
-    inverse_theta,
-    random_crops,
-    relative_theta,
+    find_windows,
+    invert_theta,
+    make_theta,
+    plan_crops,
+    relate_theta,
     sample_ids,
     sample_images,
     snap_to_pixels,
-    windows,
 )
 from ssl_parts.views.resample import resize_by_products
 
 
 def crop(width, height, x, y):
-    return crop_theta(*(torch.tensor([float(v)]) for v in (width, height, x, y)))
+    return make_theta(*(torch.tensor([float(v)]) for v in (width, height, x, y)))
 
 
 def bytes_of(*shape, seed=0):
@@ -51,10 +51,10 @@ def test_a_crop_on_pixel_edges_is_the_slice_and_ids_move_with_it():
 def test_views_are_torchvisions_resized_crops_on_either_path(mode, size):
     images, theta = (
         bytes_of(6, 3, 64, 64),
-        random_crops(6, CropConfig(), torch.Generator().manual_seed(size)),
+        plan_crops(6, CropConfig(), torch.Generator().manual_seed(size)),
     )
     ours = sample_images(images, theta, size, mode)
-    boxes = windows(theta, 64)
+    boxes = find_windows(theta, 64)
     mirrored = theta[:, 0, 0] < 0
     products = resize_by_products(images.float() / 255, boxes, mirrored, size, mode)
     for n, (x, y, width, height) in enumerate(boxes.tolist()):
@@ -71,19 +71,19 @@ def test_views_are_torchvisions_resized_crops_on_either_path(mode, size):
 
 
 def test_snapped_crops_are_the_nearest_windows_of_whole_pixels_inside_the_image():
-    theta = random_crops(500, CropConfig(scale=[0.001, 1.0]), torch.Generator().manual_seed(2))
+    theta = plan_crops(500, CropConfig(scale=[0.001, 1.0]), torch.Generator().manual_seed(2))
     snapped = snap_to_pixels(theta, 50)
-    assert torch.equal(windows(snapped, 50), windows(theta, 50))  # nothing moves twice
+    assert torch.equal(find_windows(snapped, 50), find_windows(theta, 50))  # nothing moves twice
     assert torch.equal(snapped[:, 0, 0] < 0, theta[:, 0, 0] < 0)
     # in units of half a side: at most a pixel
     assert float((snapped - theta).abs().max()) <= 2 / 50
-    x, y, width, height = windows(theta, 50).unbind(1)
+    x, y, width, height = find_windows(theta, 50).unbind(1)
     assert min(x.min(), y.min()) >= 0 and min(width.min(), height.min()) >= 1
     assert max((x + width).max(), (y + height).max()) <= 50
 
 
 def test_the_distribution_is_torchvisions():
-    theta = random_crops(20_000, CropConfig(), torch.Generator().manual_seed(0))
+    theta = plan_crops(20_000, CropConfig(), torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     image = torch.zeros(3, 1000, 1000)
     boxes = (
@@ -107,11 +107,11 @@ def test_the_distribution_is_torchvisions():
 
 def test_inverse_and_relative_undo_the_view():
     g = torch.Generator().manual_seed(1)
-    one, two = (random_crops(50, CropConfig(), g) for _ in range(2))
+    one, two = (plan_crops(50, CropConfig(), g) for _ in range(2))
     points = torch.rand(50, 2, 7, generator=g) * 2 - 1
     apply = lambda theta, p: theta[:, :, :2] @ p + theta[:, :, 2:]  # noqa: E731
     torch.testing.assert_close(
-        apply(inverse_theta(one), apply(one, points)), points, atol=1e-4, rtol=1e-4
+        apply(invert_theta(one), apply(one, points)), points, atol=1e-4, rtol=1e-4
     )
-    in_one = apply(relative_theta(one, two), points)
+    in_one = apply(relate_theta(one, two), points)
     torch.testing.assert_close(apply(one, in_one), apply(two, points), atol=1e-4, rtol=1e-4)

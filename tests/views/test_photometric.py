@@ -5,13 +5,14 @@ import torch
 import torchvision.transforms.v2.functional as TF
 
 from ssl_parts.errors import ConfigError
-from ssl_parts.views.photometric import PhotometricConfig, apply_photometry, draw_photometry
+from ssl_parts.views.config import PhotometricConfig
+from ssl_parts.views.photometric import apply_photometry, plan_photometry
 
 OFF = {"jitter": 0.0, "blur": [0.0, 0.0], "solarise": [0.0, 0.0]}
 
 
 def draw(config, n=6, view=0):
-    return draw_photometry(n, view, config, torch.Generator().manual_seed(0))
+    return plan_photometry(n, view, config, torch.Generator().manual_seed(0))
 
 
 def test_jitter_is_torchvisions_arithmetic():

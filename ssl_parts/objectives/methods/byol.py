@@ -2,23 +2,18 @@
 negatives.
 """
 
-from typing import TYPE_CHECKING
-
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_parts.objectives.config import ObjectiveConfig
 from ssl_parts.objectives.gathered_norm import gather_batch_norms
-from ssl_parts.objectives.method import InstanceMethod
-from ssl_parts.objectives.network import Outputs, split_views
-
-if TYPE_CHECKING:
-    from ssl_parts.views import Views
+from ssl_parts.objectives.method import InstanceMethod, LossInputs
+from ssl_parts.objectives.network import Heads, InstanceOutputs, split_views
 
 
 class BYOL(InstanceMethod):
-    """lightly's heads and negative cosine similarity, both ways, in [-1, 1].
+    """Lightly's heads and negative cosine similarity, both ways.
 
     Batch norm in the heads sees both views of all processes (the paper: one view of all
     processes).
@@ -28,18 +23,27 @@ class BYOL(InstanceMethod):
         super().__init__(config)
         self.distance = NegativeCosineSimilarity()
 
-    def heads(self, width: int) -> tuple[nn.Module, nn.Module]:
+    def build_heads(self, channels: int) -> Heads:
         hidden, out = self.config.hidden, self.config.projection
         projector, predictor = (
-            BYOLProjectionHead(width, hidden, out),
+            BYOLProjectionHead(channels, hidden, out),
             BYOLPredictionHead(out, hidden, out),
         )
-        return gather_batch_norms(projector), gather_batch_norms(predictor)
+        return Heads(gather_batch_norms(projector), gather_batch_norms(predictor))
 
-    def forward(
-        self, student: Outputs, teacher: Outputs, views: "Views | None", progress: float
-    ) -> dict[str, Tensor]:
-        q_one, q_two = split_views(student.instance_ND.float())
-        t_one, t_two = split_views(teacher.instance_ND.float())
+    def forward(self, inputs: LossInputs[InstanceOutputs]) -> dict[str, Tensor]:
+        r"""Compute the loss of section 3.1 (equation 2, without its constant), in [-1, 1].
+
+        .. math::
+            L = -\tfrac12 \, \mathrm{mean}_b \, [\cos(q_{b,1}, t_{b,2}) + \cos(q_{b,2}, t_{b,1})]
+
+        with predictions :math:`q` of the student and projections :math:`t` of the teacher, both
+        `instance_ND`.
+
+        Returns:
+            "loss" and the same as "byol".
+        """
+        q_one, q_two = split_views(inputs.student.instance_ND.float())
+        t_one, t_two = split_views(inputs.teacher.instance_ND.float())
         loss = 0.5 * (self.distance(q_one, t_two) + self.distance(q_two, t_one))
         return {"loss": loss, "byol": loss}

@@ -13,7 +13,7 @@ from ssl_parts.parts import PartStore
 from ssl_parts.parts.palette import overlay
 from ssl_parts.report.pictures.album import Album, framed, strip
 from ssl_parts.report.pictures.looks import Looks, spaced
-from ssl_parts.views import draw_recipe, make_views
+from ssl_parts.views import make_views, plan_views
 
 IMAGES, SIDE, NEIGHBOURS = 12, 128, 5
 SMALL = 96  # side of a tile where six stand in a row
@@ -54,9 +54,9 @@ def draw_views(album: Album, looks: Looks, images: int = 6) -> None:
     run, store = looks.run, looks.store
     rows = spaced(len(run.bank), images)
     config = run.config.views
-    recipe = draw_recipe(len(rows), config, run.config.run.seed, 0)
+    plan = plan_views(len(rows), config, run.config.run.seed, 0)
     views = make_views(
-        run.bank.images(rows), store.batch(rows), recipe, config, store.k, store.background
+        run.bank.images(rows), store.batch(rows), plan, config, store.k, store.background
     )
     pixels = (255 * views.images_NCHW.clamp(0, 1)).round().to(torch.uint8)
     large = enlarged(pixels, SIDE)
