@@ -3,6 +3,18 @@
 Everything that is learned from a sample of images (foreground votes, shared bases, data-set-level
 centroids) is learned once, kept as `fit.pt` in the store's folder, and read back by other
 processes and later runs.
+
+Example:
+    >>> from ssl_parts.data import ImageBank, build_dataset
+    >>> from ssl_parts.encoders import build_encoder
+    >>> from ssl_parts.parts import DatasetConfig, VotesConfig
+    >>> birds = build_dataset("synthetic_birds", None, "train", images=12, species=4)
+    >>> bank = ImageBank(birds, size=48, cache="none")
+    >>> encoder = build_encoder("resnet18", small=True, width=0.125)
+    >>> config = DatasetConfig(k=3, size=8, foreground=VotesConfig(size=8, clusters=[4]))
+    >>> store = discover_parts(encoder, bank, config)
+    >>> store[0].shape, store.k, store.background
+    (torch.Size([8, 8]), 4, 0)
 """
 
 from collections.abc import Callable
@@ -50,53 +62,33 @@ def discover_parts(
     fitted: PartStore | None = None,
     previous: PartStore | None = None,
 ) -> PartStore:
-    """Find the parts of every image.
+    """Find the parts of every image; the module's docstring has an example.
 
     Args:
         encoder: left as it was found; None for features=colour with a foreground that needs none.
         images: an `ImageBank`; row i of the store is image i.
         config: `PerImageConfig`, `DatasetConfig`, ...: one class per method.
         out: folder of the store, made or continued; None keeps the ids in memory.
-        rank, world_size: this process does its own block of images; the store is complete when all
-            are done.
+        rank, world_size: this process does its own block of images.
         progress: called with the number of images after each batch.
-        provenance: kept in the store beside the encoder's hash, the configuration and the images'
-            fingerprint.
-        fitted: a store of other images; what was learned there (foreground, centroids, bases) is
-            used instead of learning from these images, so that ids of data-set scope mean the same
-            in both.
+        provenance: kept in the store beside encoder, configuration and images.
+        fitted: a store of other images; what was learned there is used instead of learning from
+            these images, so that ids of data-set scope mean the same in both.
         previous: the same images' store of an earlier round; ids of data-set scope are numbered to
             agree with it.
 
     Raises:
-        ConfigError: a configuration that cannot work. PartDiscoveryError: too few points or
-            non-finite features (with the image's path), a folder that holds a store made with
-            other settings, `fitted` learned with other settings or by another encoder, `previous`
-            of other images.
-
-    Example:
-        >>> from ssl_parts.data import ImageBank, build_dataset
-        >>> from ssl_parts.encoders import build_encoder
-        >>> from ssl_parts.parts import DatasetConfig, VotesConfig
-        >>> birds = build_dataset("synthetic_birds", None, "train", images=12, species=4)
-        >>> bank = ImageBank(birds, size=48, cache="none")
-        >>> encoder = build_encoder("resnet18", small=True, width=0.125)
-        >>> config = DatasetConfig(k=3, size=8, foreground=VotesConfig(size=8, clusters=[4]))
-        >>> store = discover_parts(encoder, bank, config)
-        >>> store[0].shape, store.k, store.background
-        (torch.Size([8, 8]), 4, 0)
+        ConfigError: a configuration that cannot work.
+        PartDiscoveryError: too few points or non-finite features (with the image's path), a folder
+            that holds a store made with other settings, `fitted` learned with other settings or by
+            another encoder, `previous` of other images, several processes without a folder.
     """
     config.check()
-    if out is None and world_size > 1:
-        raise PartDiscoveryError(
-            "discovery by several processes needs a folder that they share; give `out`"
-        )
     discovery = Discovery.build(encoder, images, config, torch.device(device))
     info = discovery.describe(provenance)
     _check_given(info, fitted, previous)
-    store = PartStore(info) if out is None else PartStore.create(out, info)
-    mine = shard(len(images), rank, world_size, config.unit)
-    todo = np.intersect1d(store.pending(), mine)
+    store = _open_store(info, out, world_size)
+    todo = np.intersect1d(store.pending(), shard(len(images), rank, world_size, config.unit))
     if len(todo):
         with evaluating(encoder), torch.inference_mode():
             if discovery.method.group == 0 or fitted is not None:
@@ -215,8 +207,19 @@ def _groups_of(todo: np.ndarray, group: int, count: int) -> list[np.ndarray]:
     return [np.arange(first, min(first + group, count)) for first in firsts]
 
 
+def _open_store(info: StoreInfo, out: Path | None, world_size: int) -> PartStore:
+    """A store in the folder, made or continued, or in memory without one."""
+    if out is not None:
+        return PartStore.create(out, info)
+    if world_size > 1:
+        raise PartDiscoveryError(
+            "discovery by several processes needs a folder that they share; give `out`"
+        )
+    return PartStore(info)
+
+
 def _check_given(info: StoreInfo, fitted: PartStore | None, previous: PartStore | None) -> None:
-    """Raise PartDiscoveryError where a store that was handed in does not belong to this discovery."""
+    """Raise PartDiscoveryError where a store that was handed in does not belong here."""
     if previous is not None and len(previous) != info.count:
         raise PartDiscoveryError(
             f"{previous.path or 'the previous part store'} has {len(previous)} images, this data "

@@ -31,6 +31,7 @@ class PartStats:
     used: int
 
     def as_dict(self) -> dict[str, float]:
+        """The figures by name."""
         return asdict(self)
 
 

@@ -24,7 +24,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from ssl_parts.errors import ConfigError, PartDiscoveryError
 from ssl_parts.jobs import discover as discovery
 from ssl_parts.parts import PartStore
-from ssl_parts.parts.config import METHOD_CONFIGS
+from ssl_parts.parts.config import METHOD_CONFIGS, PerImageConfig
 from ssl_parts.recipes.load import load_discovery
 
 REPO = Path(__file__).resolve().parents[2]
@@ -240,11 +240,6 @@ def test_wrong_words_are_told_in_one_line(words, said):
 @pytest.mark.parametrize(
     "changes, error, said",
     [
-        (
-            {"parts__method": "per_image", "parts__k": 50},
-            PartDiscoveryError,
-            r"parts\.k=50 but .*\d\d\.png has",
-        ),
         ({"run__device": "tpu"}, ConfigError, "run.device='tpu'"),
         ({"run__name": "../a"}, ConfigError, r"run.name='\.\./a'"),
         ({"run__fitted": "nowhere"}, PartDiscoveryError, "nowhere is not a readable part store"),
@@ -253,6 +248,13 @@ def test_wrong_words_are_told_in_one_line(words, said):
 def test_mistakes_are_told(photographs, tmp_path, changes, error, said):
     with pytest.raises(error, match=said):
         discovery.discover(configured(photographs, tmp_path, **changes))
+
+
+def test_too_many_parts_for_an_image_name_it(photographs, tmp_path):
+    config = configured(photographs, tmp_path)
+    config.parts = PerImageConfig(k=50, size=8, foreground=config.parts.foreground)
+    with pytest.raises(PartDiscoveryError, match=r"parts\.k=50 but .*\d\d\.png has"):
+        discovery.discover(config)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_principal_directions_are_those_of_the_variance_within_images():
 
 
 def test_bad_arguments():
-    with pytest.raises(ConfigError, match="at least one stage"):
+    with pytest.raises(ConfigError, match="at least one map"):
         hypercolumn({}, 8)
     with pytest.raises(ConfigError, match="size"):
         hypercolumn(maps(), 0)

@@ -10,6 +10,7 @@ wide or implied.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -53,20 +54,19 @@ def kmeans(
     weights_BN: Tensor | None = None,
     names: Sequence[str] | None = None,
 ) -> Clusters:
-    """Cluster the points of each image on their own: greedy k-means++ start, then Lloyd's
-    iterations in float32.
+    """Cluster the points of each image by themselves, in float32.
 
-    An image stops when no id changes or when the summed squared shift of its centroids is at most
-    `tolerance` times the mean variance of its channels (scikit-learn's rule). A cluster that runs
-    empty takes the point farthest from its centroid; fewer than k clusters come out only where
-    fewer than k points differ.
+    A greedy k-means++ start (Arthur & Vassilvitskii 2007), then Lloyd's iterations. An image stops
+    when no id changes or when the summed squared shift of its centroids is at most `tolerance` times
+    the mean variance of its channels (scikit-learn's rule). A cluster that runs empty takes the
+    point farthest from its centroid; fewer than k come out only where fewer than k points differ.
 
     Args:
-        points: float (B,N,D), any device; or `Points`, then centroids are in the coordinates of
-            its blocks.
-        k: clusters per image. seed: one for all images, or long (B,), one per image.
-        weights_BN: bool (points that take part) or non-negative float weights. names: (B,) paths
-            for messages.
+        points: float (B,N,D), any device; or `Points`: centroids are in its blocks' coordinates.
+        k: clusters per image.
+        seed: one for all images, or long (B,), one per image.
+        weights_BN: bool (points that take part) or non-negative float weights.
+        names: (B,) paths for messages.
 
     Raises:
         PartDiscoveryError: fewer than k points take part in an image, or a point is not finite.
@@ -82,22 +82,13 @@ def kmeans(
         raise PartDiscoveryError(
             f"k-means needs k >= 1, iterations >= 1, tolerance >= 0: {k}, {iterations}, {tolerance}"
         )
-    B, N, _ = points.shape
     with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
         points = dense_points(points.detach().float()) if isinstance(points, Tensor) else points
-        weights_BN = (
-            points.norms_BN.new_ones(B, N) if weights_BN is None else weights_BN.to(points.norms_BN)
-        )
+        weights_BN = _weights_of(points, weights_BN)
         _check(points, weights_BN, k, names)
-        seeds_B = torch.as_tensor(seed, dtype=torch.long).cpu().expand(B)
-
-        def cluster(points: Points, weights_BN: Tensor, seeds_B: Tensor) -> tuple[Tensor, ...]:
-            points, mean_B1D = points.centred(weights_BN)
-            draws_BKT = uniforms(seeds_B, k * trials(k)).view(len(seeds_B), k, -1).to(points.device)
-            centroids_BKD = _plus_plus(points, weights_BN, draws_BKT)
-            return _finish(points, mean_B1D, weights_BN, centroids_BKD, iterations, tolerance)
-
-        return Clusters(*_in_chunks(cluster, points, k, weights_BN, seeds_B))
+        seeds_B = torch.as_tensor(seed, dtype=torch.long).cpu().expand(len(weights_BN))
+        start = partial(_from_seeds, k=k, iterations=iterations, tolerance=tolerance)
+        return Clusters(*_in_chunks(start, points, k, weights_BN, seeds_B))
 
 
 def polish(
@@ -110,19 +101,35 @@ def polish(
         ids_BN: long, below k; anything where the weight is 0. The others are those of `kmeans`.
     """
     with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
-        weights_BN = (
-            torch.ones_like(points.norms_BN)
-            if weights_BN is None
-            else weights_BN.to(points.norms_BN)
-        )
+        weights_BN = _weights_of(points, weights_BN)
+        start = partial(_from_ids, k=k, iterations=iterations)
+        return Clusters(*_in_chunks(start, points, k, weights_BN, ids_BN.clamp_min(0)))
 
-        def cluster(points: Points, weights_BN: Tensor, ids_BN: Tensor) -> tuple[Tensor, ...]:
-            points, mean_B1D = points.centred(weights_BN)
-            nowhere_BKD = torch.zeros_like(mean_B1D).expand(-1, k, -1)
-            centroids_BKD, _ = _means(points, _onehot(ids_BN, weights_BN, k), nowhere_BKD)
-            return _finish(points, mean_B1D, weights_BN, centroids_BKD, iterations, 0.0)
 
-        return Clusters(*_in_chunks(cluster, points, k, weights_BN, ids_BN.clamp_min(0)))
+def _weights_of(points: Points, weights_BN: Tensor | None) -> Tensor:
+    """Float weights (B, N); one where none are given."""
+    norms_BN = points.norms_BN
+    return torch.ones_like(norms_BN) if weights_BN is None else weights_BN.to(norms_BN)
+
+
+def _from_seeds(
+    points: Points, weights_BN: Tensor, seeds_B: Tensor, k: int, iterations: int, tolerance: float
+) -> tuple[Tensor, ...]:
+    """The fields of `Clusters`, from a k-means++ start."""
+    points, mean_B1D = points.centred(weights_BN)
+    draws_BKT = uniforms(seeds_B, k * trials(k)).view(len(seeds_B), k, -1).to(points.device)
+    centroids_BKD = _plus_plus(points, weights_BN, draws_BKT)
+    return _finish(points, mean_B1D, weights_BN, centroids_BKD, iterations, tolerance)
+
+
+def _from_ids(
+    points: Points, weights_BN: Tensor, ids_BN: Tensor, k: int, iterations: int
+) -> tuple[Tensor, ...]:
+    """The fields of `Clusters`, from the means of ids."""
+    points, mean_B1D = points.centred(weights_BN)
+    nowhere_BKD = torch.zeros_like(mean_B1D).expand(-1, k, -1)
+    centroids_BKD, _ = _means(points, _onehot(ids_BN, weights_BN, k), nowhere_BKD)
+    return _finish(points, mean_B1D, weights_BN, centroids_BKD, iterations, 0.0)
 
 
 def _in_chunks(

@@ -1,12 +1,12 @@
 """Dense descriptors from inside a ViT: keys, queries, values or tokens of any block, on a grid
 finer than the patches.
 
-Source: Amir et al., arXiv 2112.05814, and PARTICLE, arXiv 2309.13822, section 3: the keys of the last
+Sources: Amir et al., arXiv 2112.05814; PARTICLE, arXiv 2309.13822, section 3. The keys of the last
 block of DINO tell parts apart better than its tokens, and patches that overlap (a stride under the
 patch size, positional embeddings interpolated) make the grid finer.
 
-Shapes: B images, T tokens (prefix first), D channels, h x w grid of patches, A heads, E channels per
-head.
+Shapes: B images, T tokens (prefix first), D channels, h x w grid of patches, A heads, E channels
+per head.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,8 @@ def vit_facet(
     model = _transformer(encoder)
     if model is None:
         raise ConfigError(
-            f"parts.facet={facet!r} reads timm's VisionTransformer; {encoder.name} is another network"
+            f"parts.facet={facet!r} reads timm's VisionTransformer; {encoder.name} is another "
+            "network"
         )
     if not -len(model.blocks) <= block < len(model.blocks):
         raise ConfigError(f"parts.block={block}: {encoder.name} has {len(model.blocks)} blocks")

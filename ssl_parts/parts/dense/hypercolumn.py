@@ -20,8 +20,8 @@ Maps = Mapping[str, Tensor] | Sequence[Tensor]
 def hypercolumn(maps: Maps, size: int, normalize: bool = True) -> Tensor:
     """Each map resized bilinearly to S x S, scaled to unit length over its channels, concatenated.
 
-    Source: Hariharan et al., arXiv 1411.5752; with these steps PARTICLE, arXiv 2309.13822, section 3
-    (released code). `points.hypercolumn_points` implies the same points without making them.
+    Sources: Hariharan et al., arXiv 1411.5752; with these steps the released code of PARTICLE, arXiv
+    2309.13822, section 3. `points.hypercolumn_points` implies the same points without making them.
 
     Args:
         maps: (B,D,h,w) each, of any sizes.
@@ -46,7 +46,8 @@ def hypercolumn(maps: Maps, size: int, normalize: bool = True) -> Tensor:
     ordered = _ordered(maps)
     if len(ordered) == 0 or size < 1:
         raise ConfigError(
-            f"a hypercolumn needs at least one stage and parts.size >= 1, got {len(ordered)} and {size}"
+            f"a hypercolumn needs at least one map and a size of at least 1, got {len(ordered)} and "
+            f"{size}"
         )
     resized = [resize(m.float(), size) for m in ordered]
     if normalize:

@@ -1,4 +1,4 @@
-"""Random choices that depend on the seed of an image alone: not on its batch, a process or a resume.
+"""Random choices that depend on the seed of an image alone, not on its batch, process or a resume.
 
 Shapes: B images, M chosen cells.
 """

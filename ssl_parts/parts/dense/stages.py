@@ -13,8 +13,8 @@ def point_stages(encoder: Encoder | None, config: DenseConfig, with_last: bool) 
     """Maps of the points to cluster: the configured ones, or the default.
 
     The default is the deepest map of a CNN that still resolves parts, and the last one beside it
-    where asked; of a ViT, the last block's. Finer maps (PARTICLE, arXiv 2309.13822, section 3, takes
-    all but the last) cluster edges and colours: worse on birds and cars (benchmarks/README.md).
+    where asked; of a ViT, the last block's. Finer maps (PARTICLE, arXiv 2309.13822, takes all
+    but the last) cluster edges and colours: worse on birds and cars (benchmarks/README.md).
 
     Args:
         with_last: the last map too, as clustering of single images wants it.

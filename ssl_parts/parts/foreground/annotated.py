@@ -33,7 +33,8 @@ class BoxForeground(Foreground):
         for sample in read_samples(batch, source):
             if sample.box is None:
                 raise PartDiscoveryError(
-                    f"parts/foreground=box but {sample.path} has no box; choose parts/foreground=votes"
+                    f"parts/foreground=box but {sample.path} has no box; choose "
+                    "parts/foreground=votes"
                 )
             boxes.append(sample.box)
         return fill_up(box_mask(boxes, source.images.size, self.size), batch)

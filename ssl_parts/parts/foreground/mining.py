@@ -1,4 +1,5 @@
-"""Pattern mining on the activations of a CNN: the object without any annotation (UPM, docs/method.md, section 5).
+"""Pattern mining on the activations of a CNN: the object without any annotation (UPM,
+docs/method.md, section 5).
 
 Reconstructed from the abstract of arXiv 1902.09941 and the mining rule of its sibling 1902.09968:
 a channel is a transaction, the cells that it activates above its image's mean positive activation
