@@ -6,15 +6,14 @@ Shapes: N images, B of a batch, D channels, g side of the dense grid, T tokens.
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_parts.data.bank import ImageBank
-from ssl_parts.encoders import Encoder, Features
+from ssl_parts.encoders import Encoder, Features, evaluating
 from ssl_parts.errors import ConfigError, DataError
 from ssl_parts.parts.dense.hypercolumn import hypercolumn
 
@@ -45,19 +44,6 @@ class FeatureTable:
         )
 
 
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's own mode comes back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 def iterate_features(
     encoder: Encoder,
     bank: ImageBank,
@@ -82,7 +68,7 @@ def iterate_features(
             images_BCHW = ahead.result()
             if number + 1 < len(chunks):
                 ahead = pool.submit(bank.images, chunks[number + 1])
-            with frozen(encoder):
+            with evaluating(encoder), torch.inference_mode():
                 features = encoder(images_BCHW.to(device).float().div_(255), stages=list(stages))
             yield chunk, features
 

@@ -18,11 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.features import frozen
 from evaluation.metrics import iou_of_counts, mean_iou
 from evaluation.part_segmentation import pixel_counts
 from ssl_parts.data.flip import swap_ids
-from ssl_parts.encoders import Encoder
+from ssl_parts.encoders import Encoder, evaluating
 from ssl_parts.errors import ConfigError, TrainingError
 
 
@@ -107,7 +106,7 @@ class Segmenter:
     def scores(self, images_BCHW: Tensor) -> Tensor:
         """Logits of uint8 images, at the decoder's size."""
         device = next(self.decoder.parameters()).device
-        with frozen(self.encoder), frozen(self.decoder):
+        with evaluating(self.encoder, self.decoder), torch.inference_mode():
             maps = self.encoder(images_BCHW.to(device).float() / 255).maps[self.encoder.last_stage]
             return self.decoder(maps.float())
 
@@ -301,7 +300,7 @@ class _Kept:
         self.encoder, self.device = encoder.to(device), device
         self.masks = torch.stack([data.masks, mirrored_masks(data.masks, pairs)])
         sides = []
-        with frozen(encoder):
+        with evaluating(encoder), torch.inference_mode():
             for images in (data.images, data.images.flip(-1)):
                 maps = [
                     encoder(b.to(device).float() / 255).maps[encoder.last_stage].cpu()

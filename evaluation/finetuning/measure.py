@@ -7,11 +7,11 @@ Selection is the last step, or the best of a validation split; the test split de
 import numpy as np
 import torch
 
-from evaluation.features import frozen
 from evaluation.heads import Head
 from evaluation.metrics import bootstrap_interval, per_class_mean, topk_hits
 from evaluation.results import Measure
 from ssl_parts.data import ImageBank
+from ssl_parts.encoders import evaluating
 from ssl_parts.errors import DataError
 
 PROTOCOL, VERSION = "finetune", 1
@@ -26,7 +26,7 @@ def classify(head: Head, bank: ImageBank, batch: int = 64) -> np.ndarray:
     logits = []
     for start in range(0, len(bank), batch):
         images = bank.images(np.arange(start, min(start + batch, len(bank))))
-        with frozen(head):
+        with evaluating(head), torch.inference_mode():
             logits.append(head(images.to(device).float().div(255)).float().cpu())
     return torch.cat(logits).numpy()
 

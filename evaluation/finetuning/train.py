@@ -30,6 +30,7 @@ from ssl_parts.data import (
     ImageBank,
     batch_indices,
     build_bank,
+    evenly_spaced,
     rank_slice,
     steps_per_epoch,
 )
@@ -358,9 +359,9 @@ def finish(trainer: Finetuner, seconds: float) -> dict:
     row = result_row(trainer, seconds)
     extra: dict = {}
     if config.run.overlap:
-        extra["overlap"] = measure_overlap(head, bank, evenly(len(bank), config.run.overlap))
+        extra["overlap"] = measure_overlap(head, bank, evenly_spaced(len(bank), config.run.overlap))
     if config.run.pictures:
-        shown = evenly(len(bank), config.run.pictures)
+        shown = evenly_spaced(len(bank), config.run.pictures)
         extra["columns"] = looks_sheet(head, bank.images(shown), folder / "looks.png")
     save_results(folder / "results.json", [row], **extra)
     print("\n" + format_table([row], COLUMNS))
@@ -405,9 +406,3 @@ def result_row(trainer: Finetuner, seconds: float) -> Row:
         config_hash=config_hash(flatten(config)),
         seconds=round(seconds, 1),
     )
-
-
-def evenly(n: int, wanted: int) -> list[int]:
-    """`wanted` of n positions (all if fewer), spread evenly."""
-    count = min(n, wanted)
-    return [i * n // count for i in range(count)]

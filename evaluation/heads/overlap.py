@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from evaluation.features import frozen
 from evaluation.heads.head import Head, Looks
 from ssl_parts.data import ImageBank, Sample
+from ssl_parts.encoders import evaluating
 from ssl_parts.parts.foreground.mined_boxes import boxes_of, largest_component
 
 HALF = 0.5  # of a map's range: what lies above it is where the method looks
@@ -87,7 +87,7 @@ def measure_overlap(
     for start in range(0, len(order), batch):
         chunk = order[start : start + batch]
         truths = [Truth.of(bank.sample(int(i))) for i in chunk]
-        with frozen(head):
+        with evaluating(head), torch.inference_mode():
             looks = head.looks(bank.images(chunk).to(device).float().div(255))
         for name, values in overlap_of(looks, truths).items():
             for key, listed in values.items():

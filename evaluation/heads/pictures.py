@@ -7,8 +7,8 @@ from torch import Tensor
 from torchvision.io import write_png
 from torchvision.utils import draw_bounding_boxes
 
-from evaluation.features import frozen
 from evaluation.heads.head import Head, Looks
+from ssl_parts.encoders import evaluating
 from ssl_parts.encoders.pictures import enlarged, heat
 from ssl_parts.parts.palette import colours, contact_sheet
 
@@ -23,7 +23,7 @@ def looks_sheet(head: Head, images_N3HW: Tensor, path: Path) -> list[str]:
         images_N3HW: uint8, at the size that the head is used at.
     """
     device = next(head.parameters()).device
-    with frozen(head):
+    with evaluating(head), torch.inference_mode():
         looks = head.looks(images_N3HW.to(device).float().div(255))
     columns = columns_of(looks, images_N3HW)
     rows = [picture for row in zip(*columns.values(), strict=True) for picture in row]

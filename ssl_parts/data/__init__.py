@@ -8,7 +8,13 @@ from ssl_parts.data.device_bank import Bank, DeviceBank, OnDevice, place_bank
 from ssl_parts.data.flip import flip_sample
 from ssl_parts.data.geometry import Fit, fit_image, fit_sample
 from ssl_parts.data.loader import BatchStream
-from ssl_parts.data.order import batch_indices, epoch_permutation, rank_slice, steps_per_epoch
+from ssl_parts.data.order import (
+    batch_indices,
+    epoch_permutation,
+    evenly_spaced,
+    rank_slice,
+    steps_per_epoch,
+)
 from ssl_parts.data.records import PartsDataset, Sample
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "build_dataset",
     "decode_image",
     "epoch_permutation",
+    "evenly_spaced",
     "fit_image",
     "fit_sample",
     "flip_sample",

@@ -4,6 +4,7 @@ weights.
 
 from ssl_parts.encoders.build import EncoderConfig, build_encoder, open_encoder
 from ssl_parts.encoders.encoder import Encoder, Features
+from ssl_parts.encoders.modes import evaluating
 from ssl_parts.encoders.provenance import encoder_hash
 from ssl_parts.encoders.sources import locate
 from ssl_parts.encoders.weights import LoadReport, load_weights
@@ -15,6 +16,7 @@ __all__ = [
     "LoadReport",
     "build_encoder",
     "encoder_hash",
+    "evaluating",
     "load_weights",
     "locate",
     "open_encoder",

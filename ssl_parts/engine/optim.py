@@ -1,8 +1,6 @@
 """Optimiser with layer-wise learning rates, and which modules stay as they are."""
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import timm.optim
 import torch
@@ -74,18 +72,6 @@ def follow_mode(teacher: nn.Module, student: nn.Module) -> None:
     """Each module of the teacher gets the mode of the student's."""
     for mine, theirs in zip(teacher.modules(), student.modules(), strict=True):
         mine.training = theirs.training
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every module gets back the mode it had."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def speed_up(networks: list[nn.Module | None], config: TrainConfig, processes: int) -> None:

@@ -9,7 +9,6 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_parts.encoders.encoder import Encoder
+from ssl_parts.encoders.modes import evaluating
 from ssl_parts.encoders.provenance import encoder_hash
 from ssl_parts.errors import PartDiscoveryError
 from ssl_parts.parts.clustering.dataset import DatasetClustering
@@ -99,7 +99,7 @@ def discover_parts(
     )
     if len(todo):
         discovery = Discovery(source, METHODS[config.method](config), foreground)
-        with _evaluating(encoder), torch.inference_mode():
+        with evaluating(encoder), torch.inference_mode():
             if config.group == 0 or fitted is not None:
                 store.fit = _fit(discovery, store.path, fitted, previous)
             _discover(
@@ -311,16 +311,3 @@ def _store_info(source: FeatureSource, provenance: dict[str, Any] | None) -> Sto
     return StoreInfo(
         len(source.images), config.size, config.ids, background, scope, made_by | (provenance or {})
     )
-
-
-@contextmanager
-def _evaluating(encoder: nn.Module | None) -> Iterator[None]:
-    """Evaluation mode for a while; every module gets back the mode it had."""
-    modes = {} if encoder is None else {module: module.training for module in encoder.modules()}
-    if encoder is not None:
-        encoder.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_parts.data import Bank
+from ssl_parts.data import Bank, evenly_spaced
 from ssl_parts.encoders import Encoder
 from ssl_parts.engine.monitor import rank_me
 
@@ -41,7 +41,7 @@ class Drift:
 
 def measure_drift(before: Encoder, after: Encoder, bank: Bank) -> Drift:
     """Compare two encoders on up to 512 evenly spaced images of a bank."""
-    rows = torch.linspace(0, len(bank) - 1, min(IMAGES, len(bank))).long()
+    rows = torch.from_numpy(evenly_spaced(len(bank), IMAGES))
     first_ND, second_ND = (pooled_features(encoder, bank, rows) for encoder in (before, after))
     return Drift(
         images=len(rows),

@@ -23,7 +23,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from ssl_parts.data import Bank
+from ssl_parts.data import Bank, evenly_spaced
 from ssl_parts.encoders import Encoder
 from ssl_parts.engine.monitor import rank_me
 from ssl_parts.engine.teacher import interpolate
@@ -86,9 +86,8 @@ def features_of_mixtures(
     """Pooled features (S, 2, N, D) of two fixed views of N images, for each of the S mixtures."""
     device = next(encoder.parameters()).device
     pieces = [[] for _ in SHARES]
-    for number, rows in enumerate(
-        torch.linspace(0, len(bank) - 1, min(IMAGES, len(bank))).long().split(CHUNK)
-    ):
+    chosen = torch.from_numpy(evenly_spaced(len(bank), IMAGES))
+    for number, rows in enumerate(chosen.split(CHUNK)):
         recipe = draw_recipe(len(rows), views, SEED, number)
         images_NCHW = make_views(bank.images(rows).to(device), None, recipe, views).images_NCHW
         for share, piece in zip(SHARES, pieces):

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.knn import knn_classify
-from ssl_parts.data import Bank
+from ssl_parts.data import Bank, evenly_spaced
+from ssl_parts.encoders.modes import evaluating
 from ssl_parts.engine.monitor import Guard, feature_std, part_entropy, rank_me
-from ssl_parts.engine.optim import evaluating
+from ssl_parts.engine.neighbours import vote_of_neighbours
 from ssl_parts.errors import TrainingError
 from ssl_parts.objectives import Outputs
 from ssl_parts.pretraining.harm import pooled_features
@@ -73,7 +73,7 @@ class Watch:
         """
         if not self.accelerator.is_main_process:
             return {}
-        rows = torch.linspace(0, len(self.bank) - 1, min(IMAGES, len(self.bank))).long()
+        rows = torch.from_numpy(evenly_spaced(len(self.bank), IMAGES))
         found: dict[str, float] = {}
         with evaluating(student):
             features_ND = pooled_features(student.encoder, self.bank, rows)
@@ -102,7 +102,11 @@ class Watch:
 
 
 def online_knn(features_ND: Tensor, labels_N: Tensor) -> float:
-    """Accuracy of even rows as neighbours of odd ones, in [0, 1]."""
-    x, y = features_ND.numpy(), labels_N.numpy()
-    k = min(NEIGHBOURS, len(x[::2]))
-    return knn_classify(x[::2], y[::2], x[1::2], y[1::2], k)[k].accuracy
+    """Accuracy of odd rows classified by their neighbours among the even rows, in [0, 1]."""
+    k = min(NEIGHBOURS, len(features_ND[::2]))
+    classes = int(labels_N.max()) + 1
+    ranked = vote_of_neighbours(
+        features_ND[::2], labels_N[::2], features_ND[1::2], [k], classes=classes
+    )
+    hits_N = ranked[k][:, 0] == labels_N[1::2]
+    return float(hits_N.double().mean())

@@ -24,7 +24,7 @@ from evaluation.finetuning.table import (
     finetune_table,
     overlap_table,
 )
-from evaluation.finetuning.train import Finetuner, evenly, lr_at
+from evaluation.finetuning.train import Finetuner, lr_at
 from evaluation.heads import HEADS, build_head
 from evaluation.heads.upm import Fusion, Streams
 from evaluation.results import Measure, load_results
@@ -381,7 +381,3 @@ def test_channels_are_one_line_of_the_overlap_table_and_the_centre_stands_once()
         "| any | centre of the image | 25.0 | – | – | – | – | – |",
         "| TDSA-Loss | mid channels | 62.5 | – | – | – | – | 100.0 |",
     ]
-
-
-def test_evenly():
-    assert evenly(10, 5) == [0, 2, 4, 6, 8] and evenly(3, 5) == [0, 1, 2]
