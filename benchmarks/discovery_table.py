@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable
 
 import torch
+from evaluation.part_scores import judge_parts
 from torch import Tensor
 
-from evaluation.part_scores import judge_parts
 from ssl_parts.commands.discover import DiscoverConfig, register
 from ssl_parts.configuration.compose import load_config
 from ssl_parts.data import ImageBank, build_bank

@@ -13,17 +13,20 @@ pictures: runs/NAME/parts.png, numbers: runs/NAME/results.json.
 
 import argparse
 
+from evaluation.tables import format_measure
 from ssl_parts.commands.discover import DiscoverConfig, discover, register
 from ssl_parts.configuration.compose import command
 
 
 def act(config: DiscoverConfig, _: argparse.Namespace) -> None:
     results = discover(config)
-    if not results:
+    if results is None:
         return
-    for group in ("statistics", "scores"):
-        for name, value in results[group].items():
-            print(f"{name:>20}  {value:.4g}")
+    for name, value in results.extra["statistics"].items():
+        print(f"{name:>20}  {value:.4g}")
+    for row in results.rows:
+        for name, measure in row.values.items():
+            print(f"{name:>20}  {format_measure(measure)} %")
     print(f"Parts: {config.folder / 'parts'}")
     if config.run.pictures:
         print(f"Pictures: {config.folder / 'parts.png'}")

@@ -13,7 +13,8 @@ import sys
 import torch
 
 from evaluation.protocols import run_protocol
-from evaluation.results import format_table, save_results
+from evaluation.results import keep_earlier, save_results
+from evaluation.tables import format_table
 from ssl_parts.commands.evaluate import EvaluateConfig, register
 from ssl_parts.configuration.compose import command
 from ssl_parts.engine.run_folder import commit
@@ -24,8 +25,12 @@ def act(config: EvaluateConfig, _: argparse.Namespace) -> None:
         torch.set_num_threads(config.run.threads)
     rows = run_protocol(config.protocol, config.bench(), config.run.name, commit())
     path = config.folder / "results.json"
-    save_results(path, rows, command=" ".join(sys.argv))
-    print(f"\n{format_table(rows)}\n\nResults: {path}")
+    kept = keep_earlier(path, rows)
+    save_results(path, "evaluate", rows, command_line=" ".join(sys.argv))
+    print(f"\n{format_table(rows)}\n")
+    if kept is not None:
+        print(f"Earlier results, measured differently, are kept: {kept}")
+    print(f"Results: {path}")
 
 
 if __name__ == "__main__":

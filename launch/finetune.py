@@ -5,12 +5,12 @@
     encoder.weights=FILE python launch/finetune.py head=linear train.frozen=true
     encoder.weights=runs/quickstart run.name=probe
 
-Writes runs/NAME/: results.json (accuracy on all test images, overlap of looks with boxes and
-parts), looks.png, head.safetensors. Killed or stopped, the same command goes on where it was.
+Writes runs/NAME/: results.json (accuracy on all test images, overlap of its evidence with boxes and
+parts), localization.png, head.safetensors. Killed or stopped, the same command goes on where it was.
 """
 
-from evaluation.finetuning.config import finetune_command
-from evaluation.finetuning.train import finetune
+import evaluation.finetuning as finetuning
+from evaluation.finetuning.compose import finetune_command
 
 if __name__ == "__main__":
-    finetune_command(lambda config, _: finetune(config), __doc__)
+    finetune_command(lambda config, _: finetuning.finetune(config), __doc__)

@@ -11,7 +11,7 @@ killed one goes on where it was. Writes runs/NAME/table.md and results.json afte
 
 import argparse
 
-from evaluation.finetuning.config import finetune_command
+from evaluation.finetuning.compose import finetune_command
 from evaluation.finetuning.table import ABLATIONS, METHODS, finetune_table
 
 

@@ -2,7 +2,6 @@
 out.
 """
 
-import json
 import logging
 import os
 import re
@@ -14,14 +13,15 @@ import torch
 from accelerate import PartialState
 from hydra.core.config_store import ConfigStore
 
-from evaluation.part_scores import judge_parts
+from evaluation.discovered_parts import PartScores, judge_parts
+from evaluation.protocols.config import DiscoveryProtocol
+from evaluation.results import Measure, Results, Row, save_results
 from ssl_parts.configuration.compose import flatten
 from ssl_parts.data import DataConfig, ImageBank, build_bank
 from ssl_parts.encoders import Encoder, EncoderConfig
 from ssl_parts.engine.progress import Progress
-from ssl_parts.engine.run_folder import environment
+from ssl_parts.engine.run_folder import commit, environment
 from ssl_parts.errors import ConfigError
-from ssl_parts.files import write_atomic
 from ssl_parts.parts import PartsConfig, PartStore, discover_parts, part_stats, store_nmi
 from ssl_parts.parts.discover import shard
 from ssl_parts.parts.sheet import draw_parts
@@ -89,9 +89,9 @@ def register() -> None:
     ConfigStore.instance().store(name="discover_schema", node=DiscoverConfig)
 
 
-def discover(config: DiscoverConfig) -> dict:
-    """Run (or continue) a discovery with all processes; returns what results.json holds, {} beside
-    the main process.
+def discover(config: DiscoverConfig) -> Results | None:
+    """Run (or continue) a discovery with all processes; returns what results.json holds, None
+    beside the main process.
 
     Raises:
         ConfigError, DataError, WeightsError, PartDiscoveryError: see the rooms.
@@ -121,36 +121,63 @@ def discover(config: DiscoverConfig) -> dict:
             previous=previous,
         )
     state.wait_for_everyone()
-    results = finish(config, store, bank, previous) if state.is_main_process else {}
+    results = finish(config, store, bank, previous) if state.is_main_process else None
     state.wait_for_everyone()
     return results
 
 
 def finish(
     config: DiscoverConfig, store: PartStore, bank: ImageBank, previous: PartStore | None
-) -> dict:
+) -> Results:
     """Check the store, count, judge, draw, and write results.json."""
     store.verify(bank.paths)
     statistics = part_stats(store).as_dict()
     if previous is not None:
         statistics["nmi_previous"] = store_nmi(previous, store)
-    results = {
-        "statistics": statistics,
-        "scores": judge_parts(store, bank).as_dict() if config.run.judge else {},
-    }
+    scores = judge_parts(store, bank) if config.run.judge else PartScores()
     if config.run.pictures:
         draw_parts(store, bank, config.folder / "parts.png", config.run.pictures, TILE)
     if config.run.png:
         store.export_png(config.folder / "png", bank.paths)
-    about = {
-        "ids": store.k,
-        "background": store.background,
-        "scope": store.scope,
-        "config": flatten(config),
+    return save_results(
+        config.folder / "results.json",
+        "discover",
+        score_rows(config, store, bank, scores),
+        statistics=statistics,
+        ids=store.k,
+        background=store.background,
+        scope=store.scope,
+        config=flatten(config),
+        environment=environment(),
+        command_line=" ".join(sys.argv),
+    )
+
+
+def score_rows(
+    config: DiscoverConfig, store: PartStore, bank: ImageBank, scores: PartScores
+) -> list[Row]:
+    """The scores as a row of the protocol `discovery`; none where nothing could be scored."""
+    values = {
+        key: Measure.of([value], unit=PartScores.unit_of(key))
+        for key, value in scores.as_dict().items()
     }
-    about |= {"environment": environment(), "command": " ".join(sys.argv)}
-    write_atomic(config.folder / "results.json", json.dumps(results | about, indent=1, default=str))
-    return results | about
+    row = Row(
+        name=config.run.name,
+        protocol=DiscoveryProtocol.id,
+        version=DiscoveryProtocol.version,
+        data=config.data.display_name,
+        splits={bank.dataset.split: len(bank)},
+        resolution=bank.size,
+        fit=bank.fit.value,
+        layer=f"{store.size}x{store.size} ids",
+        pooling="",
+        selection="none",
+        seeds=[config.parts.seed],
+        values=values,
+        encoder={"name": config.encoder.name} if config.needs_encoder else {},
+        commit=commit(),
+    )
+    return [row] if values else []
 
 
 def _given(run: DiscoverRun) -> tuple[str | None, str | None]:

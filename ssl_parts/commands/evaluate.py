@@ -76,11 +76,19 @@ class EvaluateConfig:
             encoder = self.encoder.build().eval()
         train, test = build_bank(self.data), build_bank(self.data, self.data.test_split)
         cache = FeatureCache(self.run.cache)
-        return Bench(encoder, train, test, self.run.torch_device, self.run.batch, cache)
+        return Bench(
+            encoder,
+            train,
+            test,
+            self.run.torch_device,
+            self.run.batch,
+            cache,
+            self.data.display_name,
+        )
 
     @property
     def folder(self) -> Path:
-        return Path(self.run.dir) / self.run.name / f"{self.data.name}_{self.protocol.id}"
+        return Path(self.run.dir) / self.run.name / f"{self.data.display_name}_{self.protocol.id}"
 
 
 def register() -> None:

@@ -14,7 +14,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from evaluation.suite import EvaluationConfig
+from evaluation.protocols.config import EvaluationConfig
 from ssl_parts.data import DataConfig
 from ssl_parts.encoders import EncoderConfig
+from ssl_parts.engine.run_section import Precision, Resume
 from ssl_parts.errors import ConfigError, SslPartsError
 from ssl_parts.objectives import ObjectiveConfig
 from ssl_parts.parts import PartsConfig
@@ -35,18 +35,6 @@ from ssl_parts.pretraining.train_config import TrainConfig
 from ssl_parts.views import ViewsConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-
-
-class Resume(Enum):
-    # go on with the run of this name if its configuration is the same, else say what differs
-    auto = "auto"
-    never = "never"  # refuse a folder that exists
-
-
-class Precision(Enum):
-    auto = "auto"  # bf16 on a GPU and on CPUs with AMX, fp32 elsewhere
-    fp32 = "fp32"
-    bf16 = "bf16"
 
 
 @dataclass

@@ -76,6 +76,10 @@ def options_of(name: str) -> list[str]:
     return [parameter for parameter in parameters if parameter not in ("root", "split")]
 
 
+# sets that are read from whatever a folder holds
+ANY_FOLDER = ("folder", "part_folder", "coco_parts", "shards")
+
+
 class OnBadImage(Enum):
     error = "error"  # stop before training and name them
     skip = "skip"  # leave them out, and say how many
@@ -89,6 +93,8 @@ class DataConfig:
 
     # --- which images: changes results
     name: str = "synthetic_birds"  # a key of SETS
+    # what tables and files call it; null: the name, or that of the folder where any one is read
+    title: str | None = None
     root: str | None = None  # folder of the unpacked archive
     split: str = "train"  # what is trained on: train, fit or trainval
     test_split: str = "test"  # what is reported on; val while tuning
@@ -136,7 +142,16 @@ class DataConfig:
         for key in ("images", "test_images", "species"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ConfigError(f"data.{key}={getattr(self, key)} must be at least 1")
+        if self.title is not None and (not self.title or set(self.title) & set("/\\\0")):
+            raise ConfigError(f"data.title={self.title!r}: it is part of file names, so no slashes")
         self._options(self.split)
+
+    @property
+    def display_name(self) -> str:
+        """What tables and files call the data set."""
+        if self.title is None and self.name in ANY_FOLDER and self.root is not None:
+            return Path(self.root).resolve().name or self.name
+        return self.title or self.name
 
     def build(self, split: str | None = None) -> PartsDataset:
         """The data set; `split` defaults to the one that is trained on.

@@ -5,6 +5,7 @@ A few epochs on a few hundred images can cost a strong encoder ten points; the l
 the while.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -70,8 +71,12 @@ def neighbours_kept(first_ND: Tensor, second_ND: Tensor, k: int) -> float:
     return float(shared_NKK.any(2).float().mean())
 
 
-def warnings_of(drift: Drift, rows: dict[str, dict], base: str, result: str) -> list[str]:
-    """What a user should know, in whole sentences; nothing to say is an empty list."""
+def warnings_of(drift: Drift, before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """What a user should know, in whole sentences; nothing to say is an empty list.
+
+    Args:
+        before, after: name of a measure → fraction, of the initial encoder and of the result.
+    """
     said = []
     if drift.rank_after < RANK_KEPT * drift.rank_before:
         said.append(
@@ -81,8 +86,7 @@ def warnings_of(drift: Drift, rows: dict[str, dict], base: str, result: str) -> 
         said.append(
             f"only {drift.neighbours_kept:.0%} of each image's nearest neighbours are still its neighbours"
         )
-    for key, before in rows.get(base, {}).get("values", {}).items():
-        after = rows[result]["values"][key]
-        if after["mean"] < before["mean"] - POINTS:
-            said.append(f"{key} fell from {100 * before['mean']:.1f} to {100 * after['mean']:.1f}")
+    for name, start in before.items():
+        if after[name] < start - POINTS:
+            said.append(f"{name} fell from {100 * start:.1f} to {100 * after[name]:.1f}")
     return said

@@ -96,7 +96,7 @@ def test_every_process_hears_of_a_bad_loss_on_one():
     assert guards[0].check() == 1
 
 
-def test_looks_fall_on_log_lines():
+def test_watching_falls_on_log_lines():
     train = TrainConfig(log_every=30, watch_every=100)
     assert [step for step in range(30, 421, 30) if train.watches_after(step)] == [
         120,
