@@ -1,19 +1,14 @@
 """The configuration of supervised training: data, encoder, head, augmentation, budget. Recipes:
-configs/finetune.
+configs/finetune. Imports no torch.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from evaluation.finetuning.augment import AugmentConfig
-from evaluation.heads import HEADS
 from ssl_parts.configuration.checks import bounded, check_bounds
-from ssl_parts.configuration.compose import compose_config
 from ssl_parts.data.config import DataConfig
 from ssl_parts.encoders.config import EncoderConfig
 from ssl_parts.engine.run_section import TrainingRunSection
@@ -22,8 +17,8 @@ from ssl_parts.errors import ConfigError
 
 class Order(Enum):
     auto = "auto"  # class-balanced for SCRIM, shuffled for the others
-    shuffled = "shuffled"  # every image once a pass
-    class_balanced = "class_balanced"  # P classes x Q images a batch
+    shuffled = "shuffled"  # every image once per pass
+    class_balanced = "class_balanced"  # P classes x Q images per batch
 
 
 class Select(Enum):
@@ -41,6 +36,30 @@ class FinetuneRun(TrainingRunSection):
     pictures: int = bounded(8, at_least=0)
     # test images on which that is compared with boxes and parts; 0 for none
     overlap: int = bounded(1000, at_least=0)
+
+
+@dataclass
+class AugmentConfig:
+    """Random crops and flips, and colour jitter. Evaluation sees whole images."""
+
+    # of a crop, as a share of the image's area
+    scale: list[float] = bounded([0.4, 1.0], above=0, at_most=1, length=2)
+    ratio: list[float] = bounded([0.8, 1.25], above=0, length=2)  # width / height of a crop
+    flip: float = bounded(0.5, at_least=0, at_most=1)  # probability
+    jitter: float = bounded(0.8, at_least=0, at_most=1)  # probability of the four below
+    brightness: float = bounded(0.2, at_least=0, at_most=1)
+    contrast: float = bounded(0.2, at_least=0, at_most=1)
+    saturation: float = bounded(0.2, at_least=0, at_most=1)
+    # in turns of the colour circle; colours tell species apart
+    hue: float = bounded(0.0, at_least=0, at_most=0.5)
+
+    def check(self) -> None:
+        """Raise ConfigError for the first value out of range."""
+        check_bounds("augment", self)
+        for key in ("scale", "ratio"):
+            low, high = getattr(self, key)
+            if low > high:
+                raise ConfigError(f"augment.{key}={[low, high]}: the lower value comes first")
 
 
 @dataclass
@@ -82,22 +101,23 @@ class FinetuneTrain:
 
 @dataclass
 class FinetuneConfig:
-    """A supervised run. `head` is the config of one head of evaluation.heads."""
+    """A supervised run."""
 
     run: FinetuneRun = field(default_factory=FinetuneRun)
     data: DataConfig = field(default_factory=DataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    head: Any = MISSING
+    head: Any = MISSING  # one of evaluation.heads.config.HEAD_CONFIGS: the group configs/head
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: FinetuneTrain = field(default_factory=FinetuneTrain)
 
     def check(self) -> None:
-        for room in vars(self).values():
-            room.check()
+        """Raise ConfigError for the first value that cannot work."""
+        for section in vars(self).values():
+            section.check()
         if self.train.select is Select.validation and self.data.split != "fit":
             raise ConfigError(
-                f"train.select=validation chooses the epoch on the split val, so train on data.split=fit, not "
-                f"{self.data.split}"
+                "train.select=validation chooses the epoch on the split val, so train on "
+                f"data.split=fit, not {self.data.split}"
             )
 
     @property
@@ -106,29 +126,3 @@ class FinetuneConfig:
         if self.train.order is not Order.auto:
             return self.train.order
         return Order.class_balanced if self.head.name == "scrim" else Order.shuffled
-
-
-def register_heads(store: ConfigStore) -> None:
-    """Store the schema of each head as `head/NAME_schema`."""
-    for name, kind in HEADS.items():
-        store.store(group="head", name=f"{name}_schema", node=kind.config_class)
-
-
-def compose_finetuning(recipe: str = "default", words: Sequence[str] = ()) -> FinetuneConfig:
-    """A recipe of configs/finetune with changes, not yet checked.
-
-    Raises:
-        ConfigError: as `compose_config`.
-    """
-    return compose_config(FinetuneConfig, "finetune", recipe, words, register_heads)
-
-
-def load_finetune(recipe: str = "default", words: Sequence[str] = ()) -> FinetuneConfig:
-    """A recipe of configs/finetune with changes, checked.
-
-    Raises:
-        ConfigError: as `load_config`.
-    """
-    config = compose_finetuning(recipe, words)
-    config.check()
-    return config

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from evaluation.finetuning.augment import augment
 from evaluation.finetuning.banks import batch_order, open_banks
 from evaluation.finetuning.config import FinetuneConfig, FinetuneTrain
-from evaluation.finetuning.measure import COLUMNS, PROTOCOL, VERSION, measure_classifier
+from evaluation.finetuning.measure import PROTOCOL, VERSION, measure_classifier
 from evaluation.heads import Head, build_head
 from evaluation.heads.overlap import measure_overlap
-from evaluation.heads.pictures import looks_sheet
-from evaluation.results import Row, config_hash, format_table, load_results, save_results
+from evaluation.heads.pictures import draw_localization
+from evaluation.results import Results, Row, config_hash, read_results, save_results
+from evaluation.tables import format_table, headings
 from ssl_parts.configuration.compose import flatten
 from ssl_parts.data import BatchStream, evenly_spaced, rank_slice, steps_per_epoch
 from ssl_parts.encoders import encoder_hash, make_encoder
@@ -46,11 +47,11 @@ SCRATCH, PRETRAINED = 1.0, 0.1  # learning rate of the encoder as a share of the
 ENCODER, HEAD = 1, 2  # what draws random numbers in a step, beside the augmentation
 
 
-def finetune(config: FinetuneConfig) -> dict[str, Any]:
+def finetune(config: FinetuneConfig) -> Results | None:
     """Train (or continue), evaluate on all test images, write pictures and results.json.
 
     Returns:
-        the content of results.json, {} beside the main process.
+        the content of results.json, None beside the main process.
 
     Raises:
         ConfigError, DataError, WeightsError: before training and before any file.
@@ -64,14 +65,14 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     accelerator = start_accelerator(config.run, unused)
     folder = run_folder(config)
     if (folder / "results.json").exists():
-        return load_results(folder / "results.json")
+        return read_results(folder / "results.json")
     with supervise_run(accelerator, folder) as stop:
         results = run_all(Finetuner(config, folder, accelerator), stop)
     accelerator.free_memory()
     return results
 
 
-def run_all(trainer: "Finetuner", stop: StopSignal) -> dict[str, Any]:
+def run_all(trainer: "Finetuner", stop: StopSignal) -> Results | None:
     """Train and evaluate; a signal stops it where nothing is lost."""
     began, config, accelerator = time.monotonic(), trainer.config, trainer.accelerator
     main = accelerator.is_main_process
@@ -80,7 +81,7 @@ def run_all(trainer: "Finetuner", stop: StopSignal) -> dict[str, Any]:
     accelerator.wait_for_everyone()
     start_trackers(accelerator, trainer.folder, flatten(config))
     trainer.train(stop)
-    return stop.interruptible(lambda: finish(trainer, time.monotonic() - began) if main else {})
+    return stop.interruptible(lambda: finish(trainer, time.monotonic() - began) if main else None)
 
 
 class Step(nn.Module):
@@ -281,8 +282,8 @@ def lr_at(step: int, steps: int, train: FinetuneTrain) -> float:
     return train.lr * 0.1 ** sum(step >= share * steps for share in train.milestones)
 
 
-def finish(trainer: Finetuner, seconds: float) -> dict[str, Any]:
-    """Evaluate the result on all test images, draw and measure its looks, write results.json, say
+def finish(trainer: Finetuner, seconds: float) -> Results:
+    """Evaluate the result on all test images, draw and measure where it finds its evidence, write results.json, say
     where it is.
     """
     config, folder, head, bank = trainer.config, trainer.folder, trainer.result, trainer.test_bank
@@ -292,13 +293,13 @@ def finish(trainer: Finetuner, seconds: float) -> dict[str, Any]:
         extra["overlap"] = measure_overlap(head, bank, evenly_spaced(len(bank), config.run.overlap))
     if config.run.pictures:
         shown = evenly_spaced(len(bank), config.run.pictures)
-        extra["columns"] = looks_sheet(head, bank.images(shown), folder / "looks.png")
-    save_results(folder / "results.json", [row], **extra)
-    print("\n" + format_table([row], COLUMNS))
+        extra["columns"] = draw_localization(head, bank.images(shown), folder / "localization.png")
+    save_results(folder / "results.json", "finetune", [row], **extra)
+    print("\n" + format_table([row], headings([row])))
     if config.run.pictures:
-        print(f"\nLooks:   {folder / 'looks.png'} ({', '.join(extra['columns'])})")
+        print(f"\nSheet:   {folder / 'localization.png'} ({', '.join(extra['columns'])})")
     print(f"Results: {folder / 'results.json'}")
-    return load_results(folder / "results.json")
+    return read_results(folder / "results.json")
 
 
 def result_row(trainer: Finetuner, seconds: float) -> Row:
@@ -313,7 +314,7 @@ def result_row(trainer: Finetuner, seconds: float) -> Row:
         name=config.head.name + (" (frozen)" if config.train.frozen else ""),
         protocol=PROTOCOL,
         version=VERSION,
-        data=bank.dataset.name,
+        data=config.data.display_name,
         splits={
             "train": len(trainer.train_bank),
             "val": 0 if val is None else len(val),

@@ -5,7 +5,6 @@ what is written.
 import json
 import os
 import signal
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ from accelerate.state import AcceleratorState
 from tiny_run import logged
 
 from evaluation.finetuning import train as module
-from evaluation.finetuning.augment import AugmentConfig, augment
-from evaluation.finetuning.config import FinetuneTrain, Order, load_finetune
+from evaluation.finetuning.augment import augment
+from evaluation.finetuning.compose import load_finetune
+from evaluation.finetuning.config import AugmentConfig, FinetuneTrain, Order
 from evaluation.finetuning.measure import classify, measure_classifier
 from evaluation.finetuning.table import (
     ABLATIONS,
@@ -27,8 +27,8 @@ from evaluation.finetuning.table import (
 )
 from evaluation.finetuning.train import Finetuner, lr_at
 from evaluation.heads import HEADS, build_head
-from evaluation.heads.upm import Fusion, Streams
-from evaluation.results import Measure, load_results
+from evaluation.heads.config import Fusion, Streams
+from evaluation.results import Measure, Row, read_results
 from ssl_parts.data import ImageBank, build_dataset
 from ssl_parts.encoders import build_encoder
 from ssl_parts.engine.monitor import MetricsLog
@@ -123,14 +123,14 @@ def test_what_a_run_leaves(tmp_path):
         "environment.json",
         "metrics.jsonl",
         "results.json",
-        "looks.png",
+        "localization.png",
         "head.safetensors",
     ):
         assert (folder / name).is_file()
-    row = load_results(folder / "results.json")["rows"][0]
+    row = read_results(folder / "results.json").rows[0]
     assert row.splits == {"train": 24, "val": 0, "test": 21} and row.protocol == "finetune"
     assert set(row.values) == {"top1", "top5", "per_class"} and row.selection == "none: last"
-    assert set(results["overlap"]) >= {"support", "object", "parts", "centre of the image"}
+    assert set(results.extra["overlap"]) >= {"support", "object", "parts", "centre of the image"}
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert {"loss", "lr", "images_per_second", "data_wait"} <= rows[-1].keys()
@@ -157,7 +157,7 @@ def test_selection_looks_at_validation_images_only(tmp_path, monkeypatch):
     assert weights[0] == weights[1]
     validated = [row for row in logged(tmp_path / "a/tiny") if "validation" in row]
     assert [row["step"] for row in validated] == [3, 6, 9]
-    best = load_results(tmp_path / "a/tiny/results.json")["rows"][0]
+    best = read_results(tmp_path / "a/tiny/results.json").rows[0]
     assert best.selection == "validation: best of 3 epochs on 21 images"
     with pytest.raises(ConfigError, match=r"data\.split=fit"):
         config(tmp_path, "train.select=validation")
@@ -271,7 +271,7 @@ def test_recipes_compose(recipe):
         ("train.epochs=many", "train.epochs"),
         ("train.epochs=0", "at least 1"),
         ("head.init_std=-1", "init_std"),
-        ("augment.scale=[0.5]", "two numbers"),
+        ("augment.scale=[0.5]", "must be 2 values"),
         ("train.milestones=[1.5]", "milestones"),
         ("run.name=../x", "run.name"),
     ],
@@ -307,12 +307,12 @@ def test_table_is_restartable_and_compares_with_plain_fine_tuning(tmp_path, monk
     assert len(done) == 4
     text = (tmp_path / "table" / "table.md").read_text()
     assert (
-        "linear probe against plain fine-tuning" in text
-        and "over 2 seeds" in text
+        "linear probe against plain fine-tuning: larger than" in text
+        and "over seeds 0, 1" in text
         and "energy" in text
     )
     values = [
-        load_results(tmp_path / f"table/linear/seed_{s}/results.json")["rows"][0].values["top1"]
+        read_results(tmp_path / f"table/linear/seed_{s}/results.json").rows[0].values["top1"]
         for s in (0, 1)
     ]
     assert rows[0].values["top1"].mean == pytest.approx(np.mean([v.mean for v in values]))
@@ -356,25 +356,24 @@ def test_ablations_are_pairs_that_differ_in_what_the_name_says():
 
 
 def test_an_ablation_is_compared_with_its_method_by_hand():
-    results = {
-        (name, seed): {"rows": [SimpleNamespace(values={"top1": Measure.of([value])})]}
-        for name, values in {
-            "linear": (0.5, 0.6),
-            "tdsa": (0.6, 0.8),
-            "tdsa_no_gating": (0.5, 0.65),
-        }.items()
-        for seed, value in enumerate(values)
-    }
+    top1 = {"linear": (0.5, 0.6), "tdsa": (0.6, 0.8), "tdsa_no_gating": (0.5, 0.65)}
     arms = choose_arms(["tdsa_no_gating", "tdsa", "linear"])
-    lines = differences(arms, results, [0, 1])
-    assert lines[1].startswith(
-        "- TDSA-Loss, no gating against TDSA-Loss: -12.5 points ± 3.5 over 2 seeds (-10.0, -15.0)"
+    tables = [
+        [row_of(arm.label, top1[name][seed]) for name, arm in arms.items()] for seed in (0, 1)
+    ]
+    first, second = differences(arms, tables)
+    assert (first.arm, first.against) == ("TDSA-Loss, no gating", "TDSA-Loss")
+    assert first.tests["finetune.top1"].each == pytest.approx([-0.1, -0.15])
+    assert (second.arm, second.against) == ("TDSA-Loss", "plain fine-tuning")
+    assert second.tests["finetune.top1"].mean == pytest.approx(0.15)
+    lone = choose_arms(["tdsa_no_gating"])
+    assert differences(lone, tables) == []
+
+
+def row_of(name, value):
+    return Row(
+        name, "finetune", 1, "birds", {}, 48, "crop", "", "", "", [], {"top1": Measure.of([value])}
     )
-    assert (
-        lines[2].startswith("- TDSA-Loss against plain fine-tuning: +15.0 points")
-        and len(lines) == 3
-    )
-    assert differences(choose_arms(["tdsa_no_gating"]), results, [0, 1]) == []
 
 
 def test_channels_are_one_line_of_the_overlap_table_and_the_centre_stands_once():
@@ -383,12 +382,12 @@ def test_channels_are_one_line_of_the_overlap_table_and_the_centre_stands_once()
         "mid channel 1": {"in box": 0.75},
         "mid channels": {"parts reached": 1.0},
     }
-    looks = tdsa | {"centre of the image": {"in box": 0.25}}
+    overlap = tdsa | {"centre of the image": {"in box": 0.25}}
     lines = overlap_table(
-        choose_arms(["linear", "tdsa"]), {"linear": looks, "tdsa": looks}
+        choose_arms(["linear", "tdsa"]), {"linear": overlap, "tdsa": overlap}
     ).splitlines()[2:]
-    assert lines == [
-        "| plain fine-tuning | mid channels | 62.5 | – | – | – | – | 100.0 |",
-        "| any | centre of the image | 25.0 | – | – | – | – | – |",
-        "| TDSA-Loss | mid channels | 62.5 | – | – | – | – | 100.0 |",
+    assert [line.replace(" ", "") for line in lines] == [
+        "|plainfine-tuning,midchannels|62.5|–|–|–|–|100.0|",
+        "|any,centreoftheimage|25.0|–|–|–|–|–|",
+        "|TDSA-Loss,midchannels|62.5|–|–|–|–|100.0|",
     ]
