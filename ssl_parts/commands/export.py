@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ssl_parts.encoders import Encoder, build_encoder, locate
+from ssl_parts.encoders.documents import read_json
 from ssl_parts.errors import ConfigError
 from ssl_parts.export.export import FORMATS, export_encoder
 from ssl_parts.export.folder import write_whole
@@ -23,7 +24,8 @@ class ExportConfig:
     # run directory, round, checkpoint, earlier export; with `name`, any weights the loader reads
     source: str = ""
     to: str = "timm"  # one or more formats, with commas between
-    out: str | None = None  # the folder of one format, the parent of several; null: SOURCE/exports
+    # the folder of one format, the parent of several; null: SOURCE/exports; ~ is the home folder
+    out: str | None = None
     name: str | None = None  # timm's name of the network, where the source is bare weights
     which: str = "best"  # best | student | teacher, where the source is a run
     image_size: int | None = None  # input size to record; null: the run's, or the network's own
@@ -44,7 +46,7 @@ class ExportConfig:
         unknown = [to for to in self.formats if to not in FORMATS]
         if unknown or not self.formats:
             raise ConfigError(f"to={self.to}: choose from {', '.join(FORMATS)}")
-        if self.out is None and not Path(self.source).is_dir():
+        if self.out is None and not self.source_path.is_dir():
             raise ConfigError(
                 f"out=DIR is missing; only a run directory has a place of its own, {self.source} is none"
             )
@@ -53,7 +55,25 @@ class ExportConfig:
                 f"push={self.push} uploads the hf or the timm export, but to={self.to}"
             )
         if self.name is None:
-            locate(Path(self.source), self.which)
+            locate(self.source_path, self.which)
+        self._check_results()
+
+    @property
+    def source_path(self) -> Path:
+        return Path(self.source).expanduser()
+
+    @property
+    def base(self) -> Path:
+        """The folder of one format, or the parent of several."""
+        return self.source_path / "exports" if self.out is None else Path(self.out).expanduser()
+
+    def _check_results(self) -> None:
+        """ConfigError where results.json belongs to something else, such as a run."""
+        path = self.base / "results.json"
+        if path.is_file() and "exports" not in read_json(path):
+            raise ConfigError(
+                f"{path} is not of an export and would be overwritten; choose another out=DIR"
+            )
 
 
 def parse(words: Sequence[str]) -> ExportConfig:
@@ -88,13 +108,13 @@ def run_export(config: ExportConfig) -> Path:
         ConfigError, WeightsError: see `export_encoder` and `push_export`. Formats written before
             the error stay.
     """
-    source: Encoder | str = config.source
+    source: Encoder | Path = config.source_path
     if config.name is not None:
-        source = build_encoder(config.name, config.source)
-        print(f"Weights: {source.report.summary()}")
-    base = Path(config.out) if config.out else Path(config.source) / "exports"
+        source = build_encoder(config.name, config.source_path)
+        print(f"Weights: {source.report.summary() if source.report else 'none'}")
+    base = config.base
     several = len(config.formats) > 1 or config.out is None
-    written = {}
+    written: dict[str, str] = {}
     for to in config.formats:
         out = base / to if several else base
         facts = {"licence": config.licence} if config.licence else {}
@@ -106,10 +126,14 @@ def run_export(config: ExportConfig) -> Path:
         }
         written[to] = str(export_encoder(source, out, to, **options))
         print(f"{to}: {out}, features compared with the encoder's", flush=True)
-    results = {"source": config.source, "which": config.which, "exports": written}
+    results: dict[str, object] = {
+        "source": config.source,
+        "which": config.which,
+        "exports": written,
+    }
     if config.push is not None:
         results["pushed"] = push_export(
-            written.get("hf", written.get("timm")), config.push, config.private
+            written.get("hf") or written["timm"], config.push, config.private
         )
         print(f"pushed: {results['pushed']}")
     path = base / "results.json"

@@ -1,80 +1,37 @@
-"""Build an encoder from a timm name, and the configuration that names one.
+"""Build an encoder from a timm name.
 
 Whatever is asked for (width, small images, an early last stage) is expressed in arguments of
 timm's own constructors, so that an export opens with `timm.create_model("local-dir:DIR",
 pretrained=True)` where this project is not installed.
 """
 
-import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import timm
-import torch
-from timm.models import is_model, split_model_name_tag
 from timm.models.resnet import ResNet
 from timm.models.vgg import VGG
 from torch import nn
 
+from ssl_parts.encoders.constructor import (
+    check_arguments,
+    check_name,
+    create_network,
+    create_skeleton,
+)
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.encoders.families import RESNET_LAYERS, freeze_heads, is_vit, resnet_layers
-from ssl_parts.encoders.sources import locate
-from ssl_parts.encoders.weights import load_weights
-from ssl_parts.errors import ConfigError, WeightsError
+from ssl_parts.encoders.inputs import (
+    StatedInput,
+    pretrained_input,
+    refuse_other_input,
+    refuse_weights_of_another,
+)
+from ssl_parts.encoders.sources import check_input_statistics, locate
+from ssl_parts.encoders.weights import load_located
+from ssl_parts.errors import ConfigError
 
 PRETRAINED = "pretrained"
-
-
-@dataclass
-class EncoderConfig:
-    """Which network, from which weights. The files in configs/encoder/ are instances of this."""
-
-    name: str = "resnet18"  # a timm model name, with or without timm's weight tag
-    # None: random; "pretrained": timm's own (downloads); otherwise a file or folder
-    weights: str | None = None
-    # input mean, RGB in [0, 1]; None: the weights' own, or timm's for this name
-    mean: list[float] | None = None
-    std: list[float] | None = None  # input standard deviation, likewise
-    # 8, 16 or 32: dilate instead of striding (ResNet, ConvNeXt, MobileNet)
-    output_stride: int | None = None
-    small: bool = False  # ResNets: deep 3x3 stem and total stride 8, for images of 48 to 96 px
-    width: float = 1.0  # ResNets: channels of every stage times this
-    # ResNets ("layer3") and ViTs ("block8"): cut the network behind this stage
-    last_stage: str | None = None
-    allow_partial: bool = False  # accept weights that do not cover the whole encoder
-    # passed to timm's constructor, e.g. pad_type: same
-    timm_kwargs: dict[str, Any] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """ConfigError for the first value that cannot work; nothing is built."""
-        check_name(self.name)
-        _check_normalisation(self.mean, self.std)
-        if self.output_stride not in (None, 8, 16, 32):
-            raise ConfigError(f"encoder.output_stride={self.output_stride} is not one of 8, 16, 32")
-        if not 0 < self.width <= 8:
-            raise ConfigError(f"encoder.width={self.width} is not between 0 and 8")
-        if self.weights not in (None, PRETRAINED) and not Path(self.weights).exists():
-            raise WeightsError(
-                f"encoder.weights={self.weights} does not exist; give a file, a folder or 'pretrained'"
-            )
-
-    def build(self) -> Encoder:
-        """The encoder; raises what `build_encoder` raises."""
-        self.check()
-        return build_encoder(
-            self.name,
-            self.weights,
-            mean=self.mean,
-            std=self.std,
-            output_stride=self.output_stride,
-            small=self.small,
-            width=self.width,
-            last_stage=self.last_stage,
-            allow_partial=self.allow_partial,
-            **{str(key): _plain(value) for key, value in self.timm_kwargs.items()},
-        )
 
 
 def build_encoder(
@@ -97,7 +54,7 @@ def build_encoder(
             ...).
         weights: None for random weights (draw them under `torch.manual_seed`), "pretrained" for
             timm's own, or a path.
-        mean, std: input statistics for RGB in [0, 1]. Default: those stored with the weights, else
+        mean, std: input statistics for RGB in [0, 1]. Default: those that the weights state, else
             timm's for the name.
         output_stride: 8, 16 or 32; dilated convolutions instead of strides.
         small: ResNets for 48 to 96 px: a stem of three 3x3 convolutions and output_stride 8 unless
@@ -109,76 +66,64 @@ def build_encoder(
         timm_kwargs: further arguments of timm's constructor.
 
     Raises:
-        ConfigError: an unknown name or an option that this network does not have.
+        ConfigError: an unknown name, an option that this network does not have, or an input (mean,
+            std, padding) other than the weights state.
         WeightsError: weights that cannot be read, belong to another architecture or cover only a
             part.
     """
     check_name(name)
-    _check_normalisation(mean, std)
+    check_input_statistics(mean, std, "encoder.")
+    located = None if weights is None or weights == PRETRAINED else locate(Path(weights))
+    if located is not None:
+        refuse_weights_of_another(name, located)
     args = {key: value for key, value in timm_kwargs.items() if value is not None}
+    check_arguments(name, args)
     if output_stride is not None:
         args["output_stride"] = output_stride
-    args = _architecture_args(name, args, small=small, width=width, last_stage=last_stage)
-    model = _create(name, args, pretrained=weights == PRETRAINED)
+    args = architecture_args(name, args, small=small, width=width, last_stage=last_stage)
+    encoder = _create_encoder(name, args, pretrained=weights == PRETRAINED)
+    stated: StatedInput | None = None
+    if located is not None:
+        options = {"allow_partial": allow_partial, "truncated": last_stage is not None}
+        encoder.report = load_located(encoder, located, str(weights), **options)
+        stated = encoder.report.stated
+    elif weights == PRETRAINED:
+        stated = pretrained_input(name, encoder.model)
+    _set_input(encoder, stated, mean, std)
+    return encoder
+
+
+def _create_encoder(name: str, args: dict[str, Any], *, pretrained: bool) -> Encoder:
+    model = create_network(name, args, pretrained)
     freeze_heads(model)
     config = model.pretrained_cfg
-    encoder = Encoder(name, model, mean or config["mean"], std or config["std"], args)
-    if weights is not None and weights != PRETRAINED:
-        encoder.report = load_weights(
-            encoder,
-            Path(weights),
-            allow_partial=allow_partial,
-            truncated=last_stage is not None,
-            keep_mean=mean is not None,
-        )
-    return encoder
+    return Encoder(name, model, config["mean"], config["std"], args)
 
 
-def open_encoder(source: str | Path, which: str = "best") -> Encoder:
-    """The encoder kept in a run directory, a round, a checkpoint or an export: its architecture
-    and its weights.
-
-    Args:
-        source: a folder, or a file inside a run.
-        which: "best", "student" or "teacher"; see `locate`.
-
-    Raises:
-        WeightsError: nothing there, weights that do not fit, or a bare file that does not say its
-            architecture.
-    """
-    found = locate(Path(source), which)
-    if found.architecture is not None:
-        return build_encoder(
-            found.architecture, found.weights, mean=found.mean, std=found.std, **found.model_args
-        )
-    if found.settings is None:
-        raise WeightsError(
-            f"{source} does not say which network it belongs to; use build_encoder(NAME, {str(source)!r}), "
-            "or give a run directory or an export"
-        )
-    settings = EncoderConfig(**{**found.settings, "weights": None})
-    encoder = settings.build()
-    encoder.report = load_weights(encoder, found.weights, truncated=settings.last_stage is not None)
-    return encoder
-
-
-def check_name(name: str) -> None:
-    """ConfigError with the nearest names unless timm knows this one."""
-    base, _ = split_model_name_tag(name)
-    if is_model(base):
-        return
-    near = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists the names"
-    raise ConfigError(f"encoder.name={name!r} is not a timm model; {hint}")
+def _set_input(
+    encoder: Encoder,
+    stated: StatedInput | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> None:
+    """Statistics as asked for, else as the weights state them, else timm's for the name."""
+    if stated is not None:
+        refuse_other_input(stated, encoder, mean, std)
+        mean, std = mean or stated.mean, std or stated.std
+    if mean is not None and std is not None:
+        encoder.set_normalisation(mean, std)
 
 
 # ---------------------------------------------------------------- arguments of timm's constructors
 
 
-def _architecture_args(
-    name: str, args: dict, *, small: bool, width: float, last_stage: str | None
-) -> dict:
-    skeleton = _skeleton(name, args)
+def architecture_args(
+    name: str, args: dict[str, Any], *, small: bool, width: float, last_stage: str | None
+) -> dict[str, Any]:
+    """Arguments of timm's constructor for a network made smaller; ConfigError for one that cannot
+    be.
+    """
+    skeleton = create_skeleton(name, args)
     if isinstance(skeleton, ResNet):
         return _resnet_args(name, skeleton, args, small=small, width=width, last_stage=last_stage)
     for option, given in (("small", small), ("width", width != 1.0)):
@@ -240,43 +185,3 @@ def _vit_args(name: str, skeleton: nn.Module, args: dict, last_stage: str | None
             f"encoder.last_stage={last_stage!r} is not one of {name}'s: {names[0]} to {names[-1]}"
         )
     return args | {"depth": names.index(last_stage) + 1}
-
-
-def _skeleton(name: str, args: dict) -> nn.Module:
-    """The network without storage, to read its shape from."""
-    with torch.device("meta"):
-        return _create(name, args)
-
-
-def _create(name: str, args: dict, pretrained: bool = False) -> nn.Module:
-    try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, **args)
-    except (TypeError, AssertionError, KeyError, ValueError) as error:
-        shown = ", ".join(f"{key}={value}" for key, value in args.items()) or "no arguments"
-        raise ConfigError(
-            f"timm cannot build {name} with {shown}: {error or type(error).__name__}"
-        ) from error
-    except (RuntimeError, OSError) as error:
-        raise WeightsError(
-            f"timm's own weights for {name} could not be had: {error}; give encoder.weights=PATH"
-        ) from error
-
-
-def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    if (mean is None) != (std is None):
-        raise ConfigError(
-            f"encoder.mean={mean} and encoder.std={std} go together: give both or neither"
-        )
-    if mean is not None and (len(mean) != 3 or len(std) != 3 or min(std) <= 0):
-        raise ConfigError(
-            f"encoder.mean={mean}, encoder.std={std}: three numbers each are needed, std above 0"
-        )
-
-
-def _plain(value: Any) -> Any:
-    """Lists and dicts of OmegaConf as Python's own, so that they can be written as JSON."""
-    if hasattr(value, "items"):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value
