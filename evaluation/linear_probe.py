@@ -72,6 +72,7 @@ def linear_probe(
     max_iter: int = 10_000,
     tol: float = 1e-4,
     seed: int = 0,
+    names: Sequence[str] = (),
 ) -> ProbeResult:
     """Fit on train, report on test.
 
@@ -85,13 +86,14 @@ def linear_probe(
         max_iter, tol: of the solver. sklearn: largest gradient entry; torch: certified relative
             gap of the objective.
         seed: of the bootstrap; nothing else is random.
+        names: of the class ids, for messages.
 
     Raises:
         DataError: non-finite features, unlabelled images, fewer than two classes, a test class
             without training image.
         ConfigError: a C that is not positive, an unknown solver.
     """
-    problem = _prepare(train_x, train_y, test_x, test_y, standardize)
+    problem = _prepare(train_x, train_y, test_x, test_y, standardize, names)
     weights, converged, objective = _fit(problem, [c], solver, device, max_iter, tol)
     scores = problem.test_x @ weights[0][0].T + weights[0][1]
     hits = topk_hits(scores, problem.test_y, 1)
@@ -156,6 +158,7 @@ def _prepare(
     test_x: np.ndarray,
     test_y: np.ndarray,
     standardize: bool,
+    names: Sequence[str] = (),
 ) -> _Prepared:
     train_x, train_y = check_labelled(train_x, train_y, "train")
     test_x, test_y = check_labelled(test_x, test_y, "test")
@@ -170,8 +173,9 @@ def _prepare(
         )
     unseen = np.setdiff1d(test_y, classes)
     if len(unseen):
+        listed = ", ".join(names[k] if k < len(names) else str(k) for k in unseen[:5].tolist())
         raise DataError(
-            f"test classes {unseen[:5].tolist()} have no training image; use one split of one data set"
+            f"test classes {listed} have no training image; use one split of one data set"
         )
     center, scale = np.zeros(train_x.shape[1]), np.ones(train_x.shape[1])
     if standardize:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from ssl_parts.data.bank import ImageBank
-from ssl_parts.data.records import Sample
+from ssl_parts.data.records import IGNORE, Sample
 from ssl_parts.errors import DataError, PartDiscoveryError
 from ssl_parts.parts.refinement.components import largest_component
 from ssl_parts.parts.stats import nmi_of_table
@@ -168,7 +168,8 @@ def foreground_scores(store: PartStore, samples: list[Sample]) -> dict[str, floa
     for ids_SS, sample in zip(_ids(store), samples):
         front = _resized(ids_SS != store.background, *sample.image.shape[-2:])
         if sample.part_mask is not None:
-            ious.append(_overlap(front, _object(sample)))
+            judged = _judged(sample)
+            ious.append(_overlap(front & judged, _object(sample) & judged))
         if sample.box is not None:
             box_ious.append(box_iou(_box_of(front), sample.box))
     scores = {"foreground_iou": float(np.mean(ious))} if ious else {}
@@ -198,11 +199,12 @@ def pixel_scores(store: PartStore, samples: list[Sample]) -> dict[str, float]:
     pred, true, within = [], [], []
     for ids_SS, sample in zip(_ids(store), samples):
         mask_HW = sample.part_mask.numpy()
-        ids_HW = _resized(ids_SS, *mask_HW.shape)
-        pred.append(ids_HW.ravel())
-        true.append(mask_HW.ravel())
-        if len(np.unique(mask_HW[mask_HW > 0])) > 1:
-            within.append(nmi_ari(ids_HW[mask_HW > 0], mask_HW[mask_HW > 0])[0])
+        judged_HW = mask_HW != IGNORE
+        ids_N, true_N = _resized(ids_SS, *mask_HW.shape)[judged_HW], mask_HW[judged_HW]
+        pred.append(ids_N)
+        true.append(true_N)
+        if len(np.unique(true_N[true_N > 0])) > 1:
+            within.append(nmi_ari(ids_N[true_N > 0], true_N[true_N > 0])[0])
     scores = {"image_nmi": float(np.mean(within))} if within else {}
     if store.scope == "dataset":
         pred, true = np.concatenate(pred), np.concatenate(true)
@@ -306,6 +308,11 @@ def _resized(map_SS: np.ndarray, height: int, width: int) -> np.ndarray:
         np.arange(width) * len(map_SS) // width,
     )
     return map_SS[rows][:, columns]
+
+
+def _judged(sample: Sample) -> np.ndarray:
+    mask = sample.part_mask.numpy()
+    return mask != IGNORE if mask.ndim == 2 else np.ones(mask.shape[1:], dtype=bool)
 
 
 def _object(sample: Sample) -> np.ndarray:

@@ -22,6 +22,7 @@ from evaluation.features import frozen
 from evaluation.metrics import iou_of_counts, mean_iou
 from evaluation.part_segmentation import pixel_counts
 from ssl_parts.data.flip import swap_ids
+from ssl_parts.data.records import IGNORE
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError, TrainingError
 
@@ -207,15 +208,16 @@ def _epoch(
 
 
 def segmentation_loss(scores_BKhw: Tensor, masks: Tensor) -> Tensor:
-    """Mean over pixels, at the masks' size: cross-entropy for ids (B, H, W), binary for parts (B,
-    P, H, W).
-    """
+    """Mean over the pixels that are judged, at the masks' size: cross-entropy for ids (B, H, W),
+    binary for parts (B, P, H, W). 0 where no pixel is judged."""
     large = F.interpolate(
         scores_BKhw.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False
     )
     if masks.ndim == 4:
         return F.binary_cross_entropy_with_logits(large, masks.float())
-    return F.cross_entropy(large, masks.long())
+    if (masks == IGNORE).all():
+        return large.sum() * 0
+    return F.cross_entropy(large, masks.long(), ignore_index=IGNORE)
 
 
 def mirror(

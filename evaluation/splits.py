@@ -2,12 +2,20 @@
 (labels, seed).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ssl_parts.errors import ConfigError, DataError
 
 
-def few_label_indices(labels: np.ndarray, shots: int | float, seed: int) -> np.ndarray:
+def few_label_indices(
+    labels: np.ndarray,
+    shots: int | float,
+    seed: int,
+    fewer: bool = False,
+    names: Sequence[str] = (),
+) -> np.ndarray:
     """A class-balanced draw of labelled images.
 
     Args:
@@ -15,6 +23,8 @@ def few_label_indices(labels: np.ndarray, shots: int | float, seed: int) -> np.n
         shots: images of each class as an int (5), or the share of each class as a float below 1
             (0.1), at least one.
         seed: of the draw. A smaller draw with the same seed is a subset of a larger one.
+        fewer: of a class with fewer images than shots all are taken.
+        names: of the classes, for messages.
 
     Returns:
         sorted int64 indices into `labels`.
@@ -37,9 +47,10 @@ def few_label_indices(labels: np.ndarray, shots: int | float, seed: int) -> np.n
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
         wanted = max(1, round(shots * len(members))) if 0 < shots < 1 else int(shots)
-        if wanted > len(members):
+        if wanted > len(members) and not fewer:
+            name = names[label] if label < len(names) else label
             raise DataError(
-                f"shots={wanted} but class {label} has {len(members)} images; lower shots or leave the class out"
+                f"shots={wanted} but class {name} has {len(members)} images; lower shots or leave the class out"
             )
         chosen.append(members[:wanted])
     return np.sort(np.concatenate(chosen)).astype(np.int64)

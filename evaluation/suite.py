@@ -16,6 +16,7 @@ import torch
 from evaluation.features import extract_features, pooling_stages
 from evaluation.linear_probe import few_label_indices, linear_probe
 from evaluation.part_segmentation import few_shot_part_segmentation
+from evaluation.plan import SuitePlan, plan_suite
 from evaluation.results import Measure
 from ssl_parts.data import DataConfig, ImageBank, build_bank
 from ssl_parts.encoders import Encoder, encoder_hash
@@ -115,22 +116,23 @@ def evaluate_encoder(
         sentence; "settings", "encoder" and "seconds".
 
     Raises:
-        ConfigError: settings that do not fit the data, such as more shots than images.
+        ConfigError: settings out of range.
         DataError: features that are not finite, a damaged image or mask.
     """
     began = time.monotonic()
     config = config or EvaluationConfig()
     config.check()
     banks = data if isinstance(data, Banks) else Banks.of(data)
+    plan = plan_suite(banks.train, banks.test, config.linear, config.shots, config.part_shots)
     device = device or next(encoder.parameters()).device
     values: dict[str, Measure] = {}
-    if banks.labelled and (config.linear or config.shots):
-        values |= _linear(encoder, banks, config, device)
-    if banks.masked and config.part_shots:
-        values |= _parts(encoder, banks, config, device)
+    if plan.linear:
+        values |= _linear(encoder, banks, plan, config, device)
+    if plan.part_shots:
+        values |= _parts(encoder, banks, plan, config, device)
     return {
         "values": {key: asdict(value) for key, value in values.items()},
-        "note": describe_suite(encoder, banks, config, values),
+        "note": describe_suite(encoder, banks, plan, config, values),
         "settings": asdict(config),
         "encoder": {"name": encoder.name, "hash": encoder_hash(encoder)},
         "seconds": round(time.monotonic() - began, 2),
@@ -138,7 +140,11 @@ def evaluate_encoder(
 
 
 def _linear(
-    encoder: Encoder, banks: Banks, config: EvaluationConfig, device: str | torch.device
+    encoder: Encoder,
+    banks: Banks,
+    plan: SuitePlan,
+    config: EvaluationConfig,
+    device: str | torch.device,
 ) -> dict[str, Measure]:
     options = {"batch": config.batch, "device": device, "pooling": config.pooling}
     train, test = (
@@ -146,33 +152,40 @@ def _linear(
         extract_features(encoder, banks.test, **options),
     )
 
+    test_x, test_y = test.pooled[plan.test_rows], test.labels[plan.test_rows]
+
     def probe(rows: np.ndarray) -> Any:
         x, y = train.pooled[rows], train.labels[rows]
         return linear_probe(
-            x, y, test.pooled, test.labels, config.c, standardize=config.standardize, device=device
+            x, y, test_x, test_y, config.c, standardize=config.standardize, device=device
         )
 
     values = {}
     if config.linear:
-        result = probe(np.arange(len(train)))
+        result = probe(plan.train_rows)
         values["linear"] = Measure.of([result.accuracy], result.interval)
     if config.shots:
+        y = train.labels[plan.train_rows]
         draws = [
-            few_label_indices(train.labels, config.shots, config.seed + r)
+            few_label_indices(y, config.shots, config.seed + r, fewer=True)
             for r in range(config.draws)
         ]
-        values["linear_few"] = Measure.of([probe(rows).accuracy for rows in draws])
+        values["linear_few"] = Measure.of([probe(plan.train_rows[rows]).accuracy for rows in draws])
     return values
 
 
 def _parts(
-    encoder: Encoder, banks: Banks, config: EvaluationConfig, device: str | torch.device
+    encoder: Encoder,
+    banks: Banks,
+    plan: SuitePlan,
+    config: EvaluationConfig,
+    device: str | torch.device,
 ) -> dict[str, Measure]:
     result = few_shot_part_segmentation(
         encoder,
         banks.train,
         banks.test,
-        config.part_shots,
+        plan.part_shots if config.part_shots <= len(banks.train) else None,
         config.seed,
         draws=config.part_draws,
         stages=config.part_layers or None,
@@ -189,7 +202,11 @@ def _parts(
 
 
 def describe_suite(
-    encoder: Encoder, banks: Banks, config: EvaluationConfig, values: dict[str, Measure]
+    encoder: Encoder,
+    banks: Banks,
+    plan: SuitePlan,
+    config: EvaluationConfig,
+    values: dict[str, Measure],
 ) -> str:
     """What the values of `evaluate_encoder` are, in a sentence."""
     test = banks.test
@@ -208,7 +225,8 @@ def describe_suite(
         layers = "+".join(config.part_layers or encoder.stages)
         cells, parts = f"{config.part_grid} x {config.part_grid}", len(test.dataset.part_names)
         said.append(
-            f"parts: linear decoder on {layers} at {cells}, {config.part_shots} images, {config.part_draws} draws"
+            f"parts: linear decoder on {layers} at {cells}, {plan.part_shots} images, "
+            f"{config.part_draws if config.part_shots <= len(banks.train) else 1} draws"
         )
         said.append(f"mean IoU of {parts} parts over the data set")
-    return "; ".join([*said, "in percent, nothing selected"]) + "."
+    return "; ".join([*said, *plan.said, "in percent, nothing selected"]) + "."

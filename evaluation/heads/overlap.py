@@ -20,6 +20,7 @@ from torchvision.ops import box_iou
 from evaluation.features import frozen
 from evaluation.heads.head import Head, Looks
 from ssl_parts.data import ImageBank, Sample
+from ssl_parts.data.records import without_ignored
 from ssl_parts.parts.foreground.mined_boxes import boxes_of, largest_component
 
 HALF = 0.5  # of a map's range: what lies above it is where the method looks
@@ -41,7 +42,7 @@ class Truth:
     def of(cls, sample: Sample) -> "Truth":
         size = sample.image.shape[-1]
         box = None if sample.box is None else torch.tensor(sample.box) / size
-        mask = sample.part_mask
+        mask = None if sample.part_mask is None else without_ignored(sample.part_mask)
         if mask is not None and mask.ndim == 3:  # several labels a pixel: any one of them will do
             mask = (mask * torch.arange(1, len(mask) + 1, dtype=torch.uint8)[:, None, None]).amax(0)
         points = sample.keypoints

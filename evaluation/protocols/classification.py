@@ -60,6 +60,7 @@ class LinearProtocol:
             c,
             standardize=self.standardize,
             device=bench.device,
+            names=bench.train.dataset.classes,
         )
         return [
             Measured(
@@ -131,7 +132,10 @@ class FewLabelProtocol:
         seeds = [self.seed + r for r in range(self.draws)]
         values, most = {}, 0
         for shots in self.shots:
-            rows = [few_label_indices(train.labels, _count(shots), seed) for seed in seeds]
+            names = bench.train.dataset.classes
+            rows = [
+                few_label_indices(train.labels, _count(shots), seed, names=names) for seed in seeds
+            ]
             values[f"accuracy@{_say(shots)}"] = Measure.of(
                 [self._probe(bench, train, test, r) for r in rows]
             )
@@ -151,7 +155,8 @@ class FewLabelProtocol:
         self, bench: Bench, train: FeatureTable, test: FeatureTable, rows: np.ndarray
     ) -> float:
         x, y = train.pooled[rows], train.labels[rows]
-        options = {"standardize": self.standardize, "device": bench.device}
+        names = bench.train.dataset.classes
+        options = {"standardize": self.standardize, "device": bench.device, "names": names}
         return linear_probe(x, y, test.pooled, test.labels, self.c, **options).accuracy
 
 

@@ -14,9 +14,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from tqdm import tqdm
 
+from evaluation.plan import is_annotated, plan_suite
+from evaluation.preflight import say_empty
+from evaluation.suite import EvaluationConfig
 from ssl_parts.data import DataConfig, ImageBank, PartsDataset, Sample
+from ssl_parts.data.records import without_ignored
 from ssl_parts.data.sets.archive import Census
-from ssl_parts.errors import ConfigError, DataError
+from ssl_parts.errors import ConfigError, DataError, SslPartsError
 from ssl_parts.parts.palette import colours, contact_sheet, overlay
 
 SHOWN = 10  # names in a list
@@ -34,6 +38,7 @@ class SplitReport:
     smallest: int  # images of the class with the fewest
     largest: int
     bad: list[str] = field(default_factory=list)  # messages
+    empty_masks: bool = False  # masks were read, and none holds a part
 
 
 @dataclass
@@ -48,11 +53,17 @@ class DataReport:
     keypoint_names: list[str]
     missing: list[str]
     notes: list[str]
+    account: list[str] = field(default_factory=list)  # what was taken for what
+    # what was left out or mended, and what cannot be measured
+    remarks: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # what a run would stop for
 
     @property
     def sound(self) -> bool:
-        """Nothing missing, nothing that does not decode."""
-        return not self.missing and not self.notes and not any(split.bad for split in self.splits)
+        """Nothing missing, nothing that does not decode, nothing that a run would stop for."""
+        return not (
+            self.missing or self.notes or self.refused or any(split.bad for split in self.splits)
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.name} in {self.root}"]
@@ -66,7 +77,9 @@ class DataReport:
             lines.append(f"  {s.split:10}{s.images:,} images{expected}{classes}")
         for what, names in (("parts", self.part_names), ("keypoints", self.keypoint_names)):
             lines.append(f"  {what:10}{len(names)}{': ' if names else ''}{', '.join(names)}")
-        lines += [f"  note      {note}" for note in self.notes]
+        lines += [f"  taken     {sentence}" for sentence in self.account]
+        lines += [f"  note      {note}" for note in (*self.notes, *self.remarks)]
+        lines += [f"  refused   {sentence}" for sentence in self.refused]
         if self.missing:
             lines.append(f"  missing   {len(self.missing):,} listed files:")
             lines += [f"    {path}" for path in self.missing[:SHOWN]] + ["    ..."] * (
@@ -84,7 +97,11 @@ class DataReport:
 
 
 def examine(
-    config: DataConfig, decode: bool = False, sheet: Path | None = None, workers: int = 2
+    config: DataConfig,
+    decode: bool = False,
+    sheet: Path | None = None,
+    workers: int = 2,
+    evaluation: EvaluationConfig | None = None,
 ) -> DataReport:
     """Look at all splits of the configured set.
 
@@ -92,6 +109,7 @@ def examine(
         decode: decode every image and read its annotations; else they are only listed.
         sheet: where to write a picture of 24 images with their annotations.
         workers: decoding threads.
+        evaluation: what a run would measure at its end; None for a run with run.evaluate=false.
 
     Raises:
         ConfigError: the set is not configured.
@@ -105,13 +123,14 @@ def examine(
             raise
         notes.append(str(error))
         config = replace(config, allow_partial=True)
-    sets = {split: data for split in SPLITS if (data := _open(config, split)) is not None}
+    sets = {split: data for split in SPLITS if (data := _open(config, split, notes)) is not None}
     sets.setdefault(config.split, config.build(config.split))
     first = sets[config.split]
     census: Census | None = getattr(first, "census", None)
     reports = [_examine_split(data, split, decode, workers) for split, data in sets.items()]
     if sheet is not None:
         draw_sheet(first, config).save(sheet)
+    planned, refused = _look_ahead(config, first, reports, evaluation) if evaluation else ([], [])
     return DataReport(
         name=config.name,
         root=str(census.root) if census else config.root or "no folder: it is drawn",
@@ -121,10 +140,43 @@ def examine(
         keypoint_names=first.keypoint_names,
         missing=census.missing if census else [],
         notes=notes,
+        account=list(getattr(first, "account", [])),
+        remarks=[*_remarks(sets), *planned],
+        refused=refused,
     )
 
 
-def _open(config: DataConfig, split: str) -> PartsDataset | None:
+def _remarks(sets: dict[str, PartsDataset]) -> list[str]:
+    """What the splits say of themselves, each sentence once."""
+    said = [
+        remarks.sentences()
+        for data in sets.values()
+        if (remarks := getattr(data, "remarks", None)) is not None
+    ]
+    return list(dict.fromkeys(sentence for sentences in said for sentence in sentences))
+
+
+def _look_ahead(
+    config: DataConfig,
+    train: PartsDataset,
+    reports: list[SplitReport],
+    evaluation: EvaluationConfig,
+) -> tuple[list[str], list[str]]:
+    """(what a run would leave out of its table, what it would stop for)."""
+    if not is_annotated(train):
+        return [], []
+    try:
+        test = config.build(config.test_split)
+    except SslPartsError as error:
+        return [], [str(error)]
+    banks = [ImageBank(data, config.size, config.fit, cache="none") for data in (train, test)]
+    plan = plan_suite(*banks, evaluation.linear, evaluation.shots, evaluation.part_shots)
+    judged = [r for r in reports if r.split in (config.split, config.test_split) and r.empty_masks]
+    empty = [say_empty(r.images, f"{config.name} ({r.split})") for r in judged if plan.part_shots]
+    return list(plan.said), empty
+
+
+def _open(config: DataConfig, split: str, notes: list[str]) -> PartsDataset | None:
     """None for a split that the set does not have; a cut of train is not one of its own."""
     try:
         data = config.build(split)
@@ -133,6 +185,9 @@ def _open(config: DataConfig, split: str) -> PartsDataset | None:
             return data if len(fit) == len(train) else None
         return data
     except ConfigError:
+        return None
+    except DataError as error:  # the training images are there: this split alone is not
+        notes += [] if split == "val" else [str(error)]
         return None
 
 
@@ -144,33 +199,41 @@ def _examine_split(data: PartsDataset, split: str, decode: bool, workers: int) -
     )
     census: Census | None = getattr(data, "census", None)
     published = census.published.splits.get(split) if census and census.published else None
-    bad = _decode_all(data, split, workers) if decode else []
+    bad, empty = _decode_all(data, split, workers) if decode else ([], False)
     return SplitReport(
-        split, len(data), published, len(data.classes), int(min(counts)), int(max(counts)), bad
+        split,
+        len(data),
+        published,
+        len(data.classes),
+        int(min(counts)),
+        int(max(counts)),
+        bad,
+        empty,
     )
 
 
-def _decode_all(data: PartsDataset, split: str, workers: int) -> list[str]:
-    def look(i: int) -> str | None:
+def _decode_all(data: PartsDataset, split: str, workers: int) -> tuple[list[str], bool]:
+    """(messages on what cannot be read, whether there are masks and none holds a part)."""
+
+    def look(i: int) -> tuple[str | None, bool | None]:
+        """A message, and whether the mask holds a part (None without one)."""
         try:
             sample = data[i]
         except DataError as error:
-            return str(error)
+            return str(error), None
         size, mask = sample.image.shape[-2:], sample.part_mask
         if mask is not None and mask.shape[-2:] != size:
             return (
-                f"{sample.path}: the part mask is {tuple(mask.shape[-2:])}, the image {tuple(size)}"
+                f"{sample.path}: the part mask is {tuple(mask.shape[-2:])}, the image {tuple(size)}",
+                None,
             )
-        return None
+        return None, None if mask is None else bool(without_ignored(mask).any())
 
     with ThreadPoolExecutor(workers) as pool:
-        found = tqdm(
-            pool.map(look, range(len(data))),
-            total=len(data),
-            desc=f"decode {split}",
-            file=sys.stderr,
-        )
-        return [message for message in found if message is not None]
+        looks = pool.map(look, range(len(data)))
+        found = list(tqdm(looks, total=len(data), desc=f"decode {split}", file=sys.stderr))
+    parts = [part for _, part in found if part is not None]
+    return [message for message, _ in found if message is not None], bool(parts) and not any(parts)
 
 
 def draw_sheet(
@@ -196,7 +259,8 @@ def draw_sample(sample: Sample, parts: int) -> Tensor:
     """uint8 (3, H, W): the image with its parts tinted, its box white and its visible keypoints
     dotted.
     """
-    picture, mask = sample.image, sample.part_mask
+    picture = sample.image
+    mask = None if sample.part_mask is None else without_ignored(sample.part_mask)
     if mask is not None:
         ids = (
             mask

@@ -1,6 +1,10 @@
+import shutil
+
 import pytest
 import torch
+from PIL import Image
 
+from evaluation.suite import EvaluationConfig
 from ssl_parts.data import DataConfig, Sample
 from ssl_parts.doctor.data import draw_sample, examine
 from ssl_parts.errors import DataError
@@ -39,6 +43,50 @@ def test_a_partial_copy_is_examined_and_said(real_data):
 def test_what_is_not_there_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"images\.txt"):
         examine(DataConfig(name="cub", root=str(tmp_path)))
+
+
+def test_says_what_was_taken_for_what_and_what_a_run_would_leave_out(tmp_path, write_image):
+    for split, name, number in (
+        ("train", "a", 6),
+        ("train", "b", 2),
+        ("test", "a", 2),
+        ("test", "z", 2),
+    ):
+        for i in range(number):
+            write_image(tmp_path / split / name / f"{i}.jpg", seed=i)
+    write_image(tmp_path / "more" / "x.jpg")
+    config = DataConfig(name="folder", root=str(tmp_path), size=32)
+    report = examine(config, evaluation=EvaluationConfig(shots=5))
+    assert report.sound and report.account[0] == "split train: 8 images in train/, 2 classes (a, b)"
+    for words in (
+        "more/ (1 image) is no split",
+        "without a training image: z",
+        "1 class has fewer",
+        "b (2)",
+    ):
+        assert words in str(report)
+    shutil.rmtree(tmp_path / "test")
+    shutil.rmtree(tmp_path / "more")
+    report = examine(config, evaluation=EvaluationConfig())
+    assert (
+        not report.sound and "refused" in str(report) and "data.test_share=0.5" in report.refused[0]
+    )
+    assert examine(config).sound  # run.evaluate=false needs no test
+
+
+def test_masks_without_parts_are_refused(tmp_path, write_image):
+    for split in ("train", "test"):
+        write_image(tmp_path / split / "images/0.jpg")
+        (tmp_path / split / "masks").mkdir()
+        mask = torch.full((40, 60), 255 * (split == "test"), dtype=torch.uint8).numpy()
+        mask[:9] = split == "train"
+        Image.fromarray(mask).save(tmp_path / split / "masks/0.png")
+    config = DataConfig(name="part_folder", root=str(tmp_path), size=32)
+    report = examine(config, decode=True, evaluation=EvaluationConfig(part_shots=1))
+    assert report.refused == [
+        "none of 1 mask of part_folder (test) holds a part; leave part segmentation out with evaluation.part_shots=0"
+    ]
+    assert examine(config, decode=True, evaluation=EvaluationConfig(part_shots=0)).sound
 
 
 def test_annotations_are_drawn_where_they_are():

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_parts.data.records import without_ignored
 from ssl_parts.parts.dense.hypercolumn import resize
 
 WEAK_EDGE = 1e-5  # TokenCut's weight of a pair under the threshold: keeps the graph connected
@@ -113,7 +114,7 @@ def given_mask(part_masks: list[Tensor], size: int) -> Tensor:
     half part or more.
     """
     masks = []
-    for mask in part_masks:
+    for mask in map(without_ignored, part_masks):
         object_HW = (mask > 0).any(0) if mask.ndim == 3 else mask > 0
         share_SS = F.interpolate(object_HW[None, None].float(), size=(size, size), mode="area")[
             0, 0
