@@ -12,14 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_parts.data.bank import ImageBank
+from ssl_parts.data.records import without_ignored
 from ssl_parts.errors import DataError
 
 _READ: WeakKeyDictionary[ImageBank, dict[int, np.ndarray]] = WeakKeyDictionary()
 
 
 def read_masks(bank: ImageBank, indices: np.ndarray) -> Tensor:
-    """uint8 (n, H, W) of ids 0..P, or uint8 (n, P, H, W) of 0/1 where the set is multi-label, in
-    the bank's geometry.
+    """uint8 (n, H, W) of ids 0..P and IGNORE, or uint8 (n, P, H, W) of 0/1 where the set is
+    multi-label, in the bank's geometry.
 
     Raises:
         DataError: an image without a mask, or an id that has no name.
@@ -38,7 +39,7 @@ def _checked_mask(bank: ImageBank, i: int) -> np.ndarray:
             f"{bank.paths[i]} has no part mask; part segmentation needs a set with masks for all "
             "its images"
         )
-    highest = int(mask.max()) if mask.ndim == 2 else len(mask)
+    highest = int(without_ignored(mask).max()) if mask.ndim == 2 else len(mask)
     if highest > len(names):
         raise DataError(
             f"{bank.paths[i]}: mask id {highest}, but {bank.dataset.name} names {len(names)} parts"
@@ -47,7 +48,8 @@ def _checked_mask(bank: ImageBank, i: int) -> np.ndarray:
 
 
 def cell_shares(masks: Tensor, classes: int, grid: int) -> Tensor:
-    """How much of each grid cell each id covers.
+    """How much of each grid cell each id covers; pixels that are not judged belong to none, so a
+    cell's shares may sum to less than 1 (and a cell that is all of them has no weight).
 
     Cross-entropy of a cell's prediction against these shares is the mean cross-entropy of its
     pixels, so nothing is rounded to one id per cell.

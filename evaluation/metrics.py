@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from ssl_parts.data.records import IGNORE
 from ssl_parts.errors import ConfigError, DataError
 
 
@@ -80,9 +81,8 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
 
 def id_counts(pred: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
     """Pixels in the intersection and in the union of each class, int64 (2, classes), to be summed
-    over a data set.
-    """
-    confusion = confusion_matrix(pred, true, classes)
+    over a data set; those whose true id is IGNORE are left out."""
+    confusion = confusion_matrix(pred, true, classes, ignore=IGNORE)
     inside = np.diag(confusion)
     return np.stack([inside, confusion.sum(0) + confusion.sum(1) - inside])
 

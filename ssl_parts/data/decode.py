@@ -20,6 +20,9 @@ from torch import Tensor
 from ssl_parts.errors import DataError
 
 MAX_PIXELS = 89_478_485  # PIL's own limit: an image above it takes more than 256 MiB as RGB
+# what PIL may open: no format that starts another program (EPS) or reads other files
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "AVIF")
+LOSSY = ("JPEG", "MPO")  # of masks: they change ids
 CODEC_FORMATS = ("JPEG", "PNG")
 CODEC_MODES = ("RGB", "L")
 
@@ -49,7 +52,7 @@ def decode_image(source: str | PathLike | bytes | memoryview, path: str | None =
     )
     data = _read(source, str(name))
     try:
-        with Image.open(io.BytesIO(data)) as header:
+        with open_image(data) as header:
             _check_size(header, str(name))
             image = _decode_with_codec(data, header)
             return _decode_with_pil(header) if image is None else image
@@ -64,33 +67,66 @@ def decode_image(source: str | PathLike | bytes | memoryview, path: str | None =
 
 def decode_mask(source: str | PathLike | bytes | memoryview, path: str | None = None) -> Tensor:
     """Decode an annotation whose pixel values are ids: uint8 (H, W), nothing converted; a palette
-    image gives its indices, RGB its first channel where all three are equal.
+    image gives its indices, RGB its first channel where all three are equal; an alpha channel is
+    not looked at.
 
     Raises:
-        DataError: as `decode_image`; ids above 255; an image with colours instead of ids.
+        DataError: as `decode_image`; ids above 255 or between whole numbers; an image with colours
+            instead of ids, or one that JPEG has changed.
     """
     name = str(path if path is not None else source)
     data = _read(source, name)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             _check_size(image, name)
-            ids = np.asarray(image)
+            kind, ids = image.format, np.asarray(image)
     except DataError:
         raise
     except Exception as error:
         raise DataError(
             f"{name}: cannot decode this mask ({_reason(error)}); replace the file"
         ) from error
-    if ids.ndim == 3 and not (ids[..., :1] == ids[..., : min(3, ids.shape[2])]).all():
+    if kind in LOSSY:
         raise DataError(
-            f"{name}: a mask holds one id a pixel, but this image has colours; save it as 8-bit greyscale ids"
+            f"{name}: a mask as {kind}, which changes ids a little everywhere; save it as 8-bit PNG"
         )
-    ids = ids[..., 0] if ids.ndim == 3 else ids
-    if ids.dtype != bool and (ids.min() < 0 or ids.max() > 255):
+    return torch.from_numpy(_as_ids(ids, name))
+
+
+def _as_ids(pixels: np.ndarray, name: str) -> np.ndarray:
+    """uint8 (H, W) from what PIL gives: (H, W), or (H, W, 2..4) with an alpha channel at the end
+    of 2 and 4.
+    """
+    if pixels.ndim == 3:
+        colours_HWC = pixels[..., :1] if pixels.shape[2] == 2 else pixels[..., :3]
+        if (colours_HWC != colours_HWC[..., :1]).any():
+            raise DataError(
+                f"{name}: a mask holds one id a pixel, but this image has colours; save it as 8-bit greyscale ids"
+            )
+        pixels = colours_HWC[..., 0]
+    if pixels.dtype != bool and not (pixels.min() >= 0 and pixels.max() <= 255):  # NaN is neither
         raise DataError(
-            f"{name}: mask ids run from {ids.min()} to {ids.max()}; they must lie in 0..255"
+            f"{name}: mask ids run from {pixels.min()} to {pixels.max()}; they must lie in 0..255"
         )
-    return torch.from_numpy(ids.astype(np.uint8))
+    ids = pixels.astype(np.uint8)
+    if pixels.dtype.kind == "f" and (ids != pixels).any():
+        raise DataError(
+            f"{name}: mask ids must be whole numbers, but {pixels[ids != pixels][0]} is there"
+        )
+    return ids
+
+
+def open_image(source: str | PathLike | bytes | memoryview) -> Image.Image:
+    """PIL's image of a file or of bytes, its pixels not yet read: raster formats only."""
+    stream = source if isinstance(source, str | PathLike) else io.BytesIO(source)
+    return Image.open(stream, formats=formats())
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this PIL was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def looks_whole(source: str | PathLike | bytes | memoryview, path: str | None = None) -> bool:
@@ -100,7 +136,7 @@ def looks_whole(source: str | PathLike | bytes | memoryview, path: str | None = 
         data = _read(
             source, str(path or source if not isinstance(source, bytes | memoryview) else path)
         )
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             pixels, kind = image.width * image.height, image.format
     except Exception:
         return False
@@ -131,7 +167,7 @@ def _decode_with_codec(data: bytes | memoryview, header: Image.Image) -> Tensor 
     if (
         not plain
         or codec() is None
-        or _orientation(header) != 1
+        or exif_orientation(header) != 1
         or (header.format == "PNG" and _bit_depth(data) != 8)
     ):
         return None
@@ -144,7 +180,7 @@ def _decode_with_codec(data: bytes | memoryview, header: Image.Image) -> Tensor 
 
 def _decode_with_pil(image: Image.Image) -> Tensor:
     image.load()  # before anything else: a truncated file fails here
-    if _orientation(image) != 1:
+    if exif_orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _from_grey_numbers(np.asarray(image))
@@ -167,11 +203,13 @@ def _from_grey_numbers(values_HW: np.ndarray) -> Tensor:
     return grey.expand(3, -1, -1).contiguous()
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
+    """1 to 8; 1 where EXIF says nothing that has a meaning."""
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1) or 1)
+        orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1) or 1)
     except Exception:  # a damaged EXIF block is no reason to refuse the image
         return 1
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def _bit_depth(png: bytes | memoryview) -> int:
@@ -204,7 +242,9 @@ def _check_size(image: Image.Image, name: str) -> None:
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return (
-        "no known image format" if isinstance(error, Image.UnidentifiedImageError) else text[:160]
+        f"none of the formats {', '.join(formats())}"
+        if isinstance(error, Image.UnidentifiedImageError)
+        else text[:160]
     )
 
 

@@ -116,6 +116,11 @@ def resize_mask(mask_HW: Tensor, height: int, width: int) -> Tensor:
     return mask_HW[y[:, None], x[None, :]]
 
 
+def same_shape(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """Whether two sizes differ by a factor alone, up to the rounding of one pixel."""
+    return abs(first[0] * second[1] - first[1] * second[0]) <= max(*first, *second)
+
+
 def _nearest(target: int, source: int) -> Tensor:
     """Index (target,) of the source pixel below the centre of each target pixel."""
     return ((torch.arange(target) + 0.5) * (source / target)).long().clamp_max(source - 1)

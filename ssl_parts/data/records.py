@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
+
+IGNORE = 255  # id of mask pixels that are not judged
+MAX_PARTS = 254  # ids are 8 bits: 0 is the background, 255 is not judged
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,14 @@ class Sample:
     label: int | None  # class index; None where the set has none
     path: str  # stable identifier, for messages
     box: tuple[float, float, float, float] | None = None  # x0, y0, x1, y1 in pixels
-    # uint8 (H, W): 0 background, 1..P parts; or uint8 (P, H, W) of 0/1 (multi-label)
+    # uint8 (H, W): 0 background, 1..P parts, IGNORE; or (P, H, W) of 0/1 (multi-label)
     part_mask: Tensor | None = None
     keypoints: Tensor | None = None  # float32 (P, 3): x, y in pixels, visibility 0 or 1
+
+
+def without_ignored(mask: Tensor) -> Tensor:
+    """Ids (H, W) with the pixels that are not judged as background; (P, H, W) of 0/1 as it is."""
+    return mask if mask.ndim == 3 else torch.where(mask == IGNORE, torch.zeros_like(mask), mask)
 
 
 @runtime_checkable

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -198,3 +200,47 @@ def test_any_object_with_the_surface_works():
 
     bank = ImageBank(Plain(), 16).fill()
     assert bank.images([1]).unique().tolist() == [10]
+
+
+def test_a_changed_row_on_disk_is_decoded_again(counted, tmp_path, caplog):
+    first = ImageBank(counted, 16, cache="disk", cache_dir=tmp_path / "c").fill().images(range(4))
+    file = next((tmp_path / "c").glob("*/pixels.npy"))
+    data = bytearray(file.read_bytes())
+    data[128 + 2 * 3 * 16 * 16 + 5] ^= 4
+    file.write_bytes(data)
+    counted.decoded = 0
+    bank = ImageBank(counted, 16, cache="disk", cache_dir=tmp_path / "c")
+    assert torch.equal(bank.images(range(4)), first) and counted.decoded == 1
+    assert "row 2 has changed on disk" in caplog.text
+    assert torch.equal(
+        ImageBank(counted, 16, cache="disk", cache_dir=tmp_path / "c").images([2])[0], first[2]
+    )
+
+
+@pytest.mark.parametrize("name", ["pixels.npy", "sums.npy", "done.npy"])
+def test_a_disk_cache_cut_short_is_named(counted, tmp_path, name):
+    ImageBank(counted, 16, cache="disk", cache_dir=tmp_path / "c").fill()
+    file = next((tmp_path / "c").glob(f"*/{name}"))
+    whole = file.read_bytes()
+    for content in (whole[:-1], whole[:131], whole[:3], whole + b"x"):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"data\.cache=disk: cannot use .*delete it"):
+            ImageBank(counted, 16, cache="disk", cache_dir=tmp_path / "c")
+        assert file.read_bytes() == content  # and is not lengthened
+
+
+def test_the_room_of_a_disk_cache_is_reserved(counted, tmp_path, monkeypatch):
+    bank = ImageBank(counted, 64, cache="disk", cache_dir=tmp_path / "c")
+    file = next((tmp_path / "c").glob("*/pixels.npy"))
+    assert file.stat().st_blocks * 512 >= file.stat().st_size and len(bank) == len(counted)
+    left = tmp_path / "d" / f".{file.parent.name}-killed"
+    left.mkdir(parents=True)
+    os.utime(left, (1, 1))
+
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    with pytest.raises(DataError, match=r"No space left on device.*data\.cache=memory"):
+        ImageBank(counted, 64, cache="disk", cache_dir=tmp_path / "d")
+    assert not list((tmp_path / "d").iterdir())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_parts.data.sets import folder
+from ssl_parts.data import tree
 from ssl_parts.data.sets.catalogue import build_dataset
 from ssl_parts.errors import ConfigError, DataError
 
@@ -24,8 +24,6 @@ def test_unlabelled(tmp_path, write_image, image_folder):
     for root in ("flat", "one"):
         data = build_dataset("folder", tmp_path / root)
         assert data.classes == [] and data.labels.tolist() == [-1] * 3 and data[0].label is None
-    write_image(image_folder / "loose.jpg")
-    assert build_dataset("folder", image_folder).classes == []
 
 
 def test_hidden_and_other_files_are_passed_over(image_folder, write_text, write_image):
@@ -86,14 +84,14 @@ def test_empty_and_missing(tmp_path, write_text):
 
 def test_the_list_of_a_large_folder_is_kept(image_folder, tmp_path, monkeypatch, write_image):
     monkeypatch.setenv("SSL_PARTS_CACHE", str(tmp_path / "indices"))
-    monkeypatch.setattr(folder, "LARGE", 10)
+    monkeypatch.setattr(tree, "LARGE", 10)
     first = build_dataset("folder", image_folder).paths
     # just written: its times may not tell the next change
     assert not (tmp_path / "indices").exists()
-    monkeypatch.setattr(folder, "SETTLED", -1)
+    monkeypatch.setattr(tree, "SETTLED", -1)
     build_dataset("folder", image_folder)
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "_walk", lambda root: pytest.fail("walked again"))
+        patch.setattr(tree, "walk", lambda root: pytest.fail("walked again"))
         assert build_dataset("folder", image_folder).paths == first
     # so that the new image surely changes the folder's time
     os.utime(image_folder / "bee/deep", ns=(1, 1))
@@ -101,6 +99,69 @@ def test_the_list_of_a_large_folder_is_kept(image_folder, tmp_path, monkeypatch,
     assert len(build_dataset("folder", image_folder)) == 13
     (image_folder / "bee/deep/new.jpg").unlink()
     assert build_dataset("folder", image_folder).paths == first
+
+
+def test_what_is_left_out_is_counted_and_said(image_folder, caplog):
+    for name in ("ant/IMG_1.HEIC", "dog/IMG_2.HEIC", "dog/notes.txt", "bee/movie.mp4", "bee/none"):
+        (image_folder / name).parent.mkdir(exist_ok=True)
+        (image_folder / name).write_bytes(b"x")
+    (image_folder / "cat/@eaDir/1.jpg").mkdir(parents=True)
+    (image_folder / "cat/@eaDir/1.jpg/thumb.jpg").write_bytes(b"x")
+    data = build_dataset("folder", image_folder)
+    said = "\n".join(data.remarks.sentences())
+    assert len(data) == 12 and data.classes == ["ant", "bee", "cat"]
+    assert (
+        "4 files are left out, by suffix: 2 .heic, 1 .mp4, 1 without suffix" in said
+        and ".txt" not in said
+    )
+    assert "no image in dog/" in said and "system folders are not entered: cat/@eaDir" in said
+    assert all(sentence in caplog.text for sentence in data.remarks.sentences())
+    caplog.clear()
+    build_dataset("folder", image_folder)
+    assert not caplog.text  # once is enough
+
+
+def test_jfif_is_read_and_archives_are_named(tmp_path, write_image):
+    write_image(tmp_path / "a" / "1.jpg").rename(tmp_path / "a" / "1.JFIF")
+    assert build_dataset("folder", tmp_path)[0].image.shape == (3, 40, 60)
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "images.zip").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"holds no image, but 1 \.zip; unpack them first"):
+        build_dataset("folder", tmp_path / "packed")
+
+
+def test_a_folder_that_cannot_be_read_is_named(image_folder, monkeypatch):
+    walk = os.walk
+
+    def walk_without_bee(root, onerror, **options):
+        onerror(PermissionError(13, "Permission denied", f"{root}/bee"))
+        return walk(root, **options)
+
+    monkeypatch.setattr(os, "walk", walk_without_bee)
+    with pytest.raises(DataError, match=r"cannot read the folder .*/bee \(Permission denied\)"):
+        build_dataset("folder", image_folder)
+
+
+@pytest.mark.parametrize("root", ["", "  ", "~nobody-of-this-name/x", "a\0b", "x" * 5000])
+def test_roots_that_are_no_folders(root, tmp_path, monkeypatch, write_image):
+    write_image(tmp_path / "screenshot.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ConfigError, DataError), match=r"data\.root"):
+        build_dataset("folder", root)
+
+
+def test_a_share_is_cut_where_there_is_only_val(tmp_path, write_image):
+    for i, split in enumerate(["train"] * 8 + ["val"] * 2):
+        write_image(tmp_path / split / "ab"[i % 2] / f"{i}.jpg")
+    with pytest.raises(
+        ConfigError,
+        match=r"data\.test_share=0\.5, or report on validation images with data\.test_split=val",
+    ):
+        build_dataset("folder", tmp_path, "test")
+    train, test = (build_dataset("folder", tmp_path, s, test_share=0.5) for s in ("train", "test"))
+    assert len(train) == len(test) == 4 and not any(
+        "val" in path for path in train.paths + test.paths
+    )
 
 
 def test_real_flowers(real_data):

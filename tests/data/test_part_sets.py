@@ -7,9 +7,13 @@ from matplotlib.path import Path as MplPath
 from PIL import Image
 
 from ssl_parts.data.bank import ImageBank
+from ssl_parts.data.coco_masks import rasterise, read_outline
 from ssl_parts.data.sets.catalogue import build_dataset
-from ssl_parts.data.sets.coco_parts import rasterise
 from ssl_parts.errors import ConfigError, DataError
+
+
+def drawn(segmentation, height, width):
+    return rasterise(read_outline(segmentation, "x"), height, width, "x")
 
 
 def write_mask(path, mask):
@@ -189,7 +193,7 @@ def test_coco_damage(part_imagenet, write_text):
     content = json.loads(file.read_text())
     for change, message in (
         (lambda c: c.pop("images"), "no COCO annotation file"),
-        (lambda c: c["annotations"][0].pop("segmentation"), "lacks one of image_id"),
+        (lambda c: c["annotations"][0].pop("image_id"), "annotation 0 lacks image_id"),
         (lambda c: c["annotations"][0].update(image_id=99), "belongs to no image"),
         (lambda c: c["images"][0].update(file_name="../../x.JPEG"), "not a path below"),
         (lambda c: c["categories"].pop(), "belongs to no image or part"),
@@ -211,13 +215,12 @@ def test_run_lengths():
     """COCO's example of its own documentation: runs go down the columns and begin with zeros."""
     mask = np.zeros((4, 5), dtype=bool)
     mask[1:3, 1], mask[0, 2] = True, True
-    assert np.array_equal(rasterise({"size": [4, 5], "counts": [5, 2, 1, 1, 11]}, 4, 5, "x"), mask)
+    assert np.array_equal(drawn({"size": [4, 5], "counts": [5, 2, 1, 1, 11]}, 4, 5), mask)
+    with pytest.raises(DataError, match="7 pixels do not make a mask"):
+        drawn({"size": [4, 5], "counts": [5, 2]}, 4, 5)
     with pytest.raises(DataError, match="does not fit"):
-        rasterise({"size": [4, 5], "counts": [5, 2]}, 4, 5, "x")
-    with pytest.raises(DataError, match="does not fit"):
-        rasterise({"size": [5, 4], "counts": [20]}, 4, 5, "x")
-    with pytest.raises(DataError, match="three corners"):
-        rasterise([[1, 2, 3, 4]], 4, 5, "x")
+        drawn({"size": [5, 4], "counts": [20]}, 4, 5)
+    assert not drawn([[1, 2, 3, 4]], 4, 5).any() and read_outline([[1, 2, 3, 4]], "x").flat == 1
 
 
 def test_polygons_against_matplotlib():
@@ -231,8 +234,8 @@ def test_polygons_against_matplotlib():
         radii = rng.uniform(3, 25 if trial % 2 else 14, 9)
         corners = np.stack([20 + radii * np.cos(angles), 15 + radii * np.sin(angles)], 1)
         expected = MplPath(corners).contains_points(centres).reshape(30, 40)
-        assert np.array_equal(rasterise([corners.flatten().tolist()], 30, 40, "x"), expected)
-    two = rasterise([[0, 0, 5, 0, 5, 5, 0, 5], [3, 3, 9, 3, 9, 9, 3, 9]], 30, 40, "x")
+        assert np.array_equal(drawn([corners.flatten().tolist()], 30, 40), expected)
+    two = drawn([[0, 0, 5, 0, 5, 5, 0, 5], [3, 3, 9, 3, 9, 9, 3, 9]], 30, 40)
     assert two.sum() == 25 + 36 - 4  # a union
 
 
@@ -244,7 +247,7 @@ def test_compressed_run_lengths_against_pycocotools():
             mask = np.asfortranarray(rng.random(shape) < share).astype(np.uint8)
             packed = masks.encode(mask)
             segmentation = {"size": packed["size"], "counts": packed["counts"].decode()}
-            assert np.array_equal(rasterise(segmentation, *shape, "x"), mask.astype(bool))
+            assert np.array_equal(drawn(segmentation, *shape), mask.astype(bool))
 
 
 def test_compressed_run_lengths_by_hand():
@@ -253,8 +256,8 @@ def test_compressed_run_lengths_by_hand():
     """
     text = "".join(chr(48 + v) for v in (5, 2, 1, (-1) & 0x1F, 10))
     assert np.array_equal(
-        rasterise({"size": [4, 5], "counts": text}, 4, 5, "x"),
-        rasterise({"size": [4, 5], "counts": [5, 2, 1, 1, 11]}, 4, 5, "x"),
+        drawn({"size": [4, 5], "counts": text}, 4, 5),
+        drawn({"size": [4, 5], "counts": [5, 2, 1, 1, 11]}, 4, 5),
     )
     # two digits with a sign
     large = "".join(chr(48 + v) for v in (((-40) & 0x1F) | 0x20, (-40 >> 5) & 0x1F))
@@ -265,7 +268,7 @@ def test_compressed_run_lengths_by_hand():
         + chr(48 + ((100 & 0x1F) | 0x20))
         + chr(48 + 3)
     )
-    assert rasterise({"size": [1, 201], "counts": packed}, 1, 201, "x").sum() == 1
+    assert drawn({"size": [1, 201], "counts": packed}, 1, 201).sum() == 1
     assert len(large) == 2
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from ssl_parts.data.text import read_text
 from ssl_parts.errors import ConfigError, DataError
 
 SHOWN = 3
@@ -42,34 +43,52 @@ def find_root(
     unpacks to.
 
     Raises:
-        ConfigError: no root given.
-        DataError: root is no folder, or nowhere all marks; says where it looked and what is there
-            instead.
+        ConfigError, DataError: as `open_root`.
+        DataError: nowhere all marks; says where it looked and what is there instead.
     """
-    if root is None:
-        raise ConfigError(f"data.root is not set; {name} is read from a folder: data.root=DIR")
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        kind = (
-            "is a file, not a folder; unpack it and give the folder"
-            if root.exists()
-            else "does not exist"
-        )
-        raise DataError(f"data.root={root} {kind}")
+    root = open_root(name, root)
     places = [root, *(root / folder for folder in inner)]
     for place in places:
         if all((place / mark).exists() for mark in marks):
             return place
     lacking = [mark for mark in marks if not (root / mark).exists()]
-    there = sorted(os.listdir(root))
-    listing = (
-        ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
-        or "nothing"
-    )
     raise DataError(
-        f"{name}: {' and '.join(lacking)} not found in {' nor in '.join(map(str, places))}; data.root holds {listing}. "
-        "Point data.root at the unpacked archive"
+        f"{name}: {' and '.join(lacking)} not found in {' nor in '.join(map(str, places))}; data.root holds "
+        f"{list_folder(root)}. Point data.root at the unpacked archive"
     )
+
+
+def open_root(name: str, root: str | Path | None) -> Path:
+    """The folder data.root, with ~ expanded.
+
+    Raises:
+        ConfigError: none given, or an empty one, which would be the working directory.
+        DataError: no folder, or one that cannot be read.
+    """
+    if root is None or not str(root).strip():
+        given = "not set" if root is None else "empty (an unset shell variable?)"
+        raise ConfigError(f"data.root is {given}; {name} is read from a folder: data.root=DIR")
+    try:
+        place = Path(root).expanduser()
+        os.listdir(place)
+    except (OSError, RuntimeError, ValueError) as error:  # also ~ of nobody, and names with \0
+        raise DataError(f"data.root={root} {_why_not(error)}") from error
+    return place
+
+
+def _why_not(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, NotADirectoryError):
+        return "is a file, not a folder; unpack it and give the folder"
+    return f"cannot be read ({getattr(error, 'strerror', None) or error})"
+
+
+def list_folder(folder: Path, shown: int = 8) -> str:
+    """What a folder holds, for messages."""
+    there = sorted(os.listdir(folder))
+    more = f" and {len(there) - shown} more" if len(there) > shown else ""
+    return ", ".join(there[:shown]) + more or "nothing"
 
 
 def inside(root: Path, relative: str, source: str) -> Path:
@@ -88,7 +107,8 @@ def inside(root: Path, relative: str, source: str) -> Path:
         or not pure.parts
     ):
         raise DataError(
-            f"{source} names {relative!r}, which is not a path below {root}; the archive is damaged or hostile"
+            f"{source} names {relative!r}, which is not a path below {root}; names must be relative to it and stay "
+            "below it, or the archive is damaged or hostile"
         )
     return root / pure
 
@@ -138,10 +158,7 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         DataError: unreadable file.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot read this list ({error.strerror or error})") from error
+    lines = read_text(path, "surrogateescape")[0].splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 

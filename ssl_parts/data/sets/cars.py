@@ -2,21 +2,23 @@
 
 the devkit   cars_train/, cars_test/, devkit/cars_meta.mat, devkit/cars_train_annos.mat, and
              cars_test_annos_withlabels.mat beside or in devkit/ (cars_test_annos.mat has no
-             labels: -1)
+             labels: -1); the folders may be doubled, cars_train/cars_train/, as Kaggle has them
 one list     car_ims/, cars_annos.mat
 folders      train/CLASS/*.jpg and test/CLASS/*.jpg, also below car_data/, with boxes in anno_train.csv, anno_test.csv
 """
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ssl_parts.data.sets.archive import Published, find_root
-from ssl_parts.data.sets.folder import list_images
+from ssl_parts.data.sets.archive import Published, find_root, list_folder, open_root
 from ssl_parts.data.sets.image_files import ListedImages, Listing
 from ssl_parts.data.sets.mat import read_mat
+from ssl_parts.data.text import read_text
+from ssl_parts.data.tree import list_images
 from ssl_parts.errors import DataError
 
 INNER = ("stanford_cars", "stanford-cars", "cars", "car_data", "car_data/car_data")
@@ -56,10 +58,21 @@ class Cars(ListedImages):
                     raise
                 continue
             return super().__init__(read(place), self.published, split, allow_partial, seed)
-        layouts = "; ".join(" and ".join(marks) for marks, _ in LAYOUTS)
-        raise DataError(
-            f"cars: {root} has none of the layouts of Stanford Cars (looked for {layouts})"
-        )
+        raise DataError(_no_layout(open_root(self.name, root)))
+
+
+def _no_layout(root: Path) -> str:
+    layouts = "; ".join(" and ".join(marks) for marks, _ in LAYOUTS)
+    images = [folder for folder in ("cars_train", "cars_test") if (root / folder).is_dir()]
+    lacks = (
+        f"; {' and '.join(images)} need devkit/ (cars_devkit.tgz), which is not there"
+        if images
+        else ""
+    )
+    return (
+        f"cars: {root} has none of the layouts of Stanford Cars (looked for {layouts}){lacks}; it holds "
+        f"{list_folder(root)}"
+    )
 
 
 def _devkit(root: Path) -> Listing:
@@ -72,13 +85,30 @@ def _devkit(root: Path) -> Listing:
     paths, labels, splits, boxes = [], [], [], []
     for split, file in (("train", root / "devkit/cars_train_annos.mat"), ("test", test)):
         rows = _structures(file, ("fname", *BOX))
-        paths += [f"cars_{split}/{row['fname']}" for row in rows]
+        paths += [f"{_image_folder(root, split)}/{row['fname']}" for row in rows]
         labels += [int(row.get("class", 0)) - 1 for row in rows]
         splits += [split] * len(rows)
         boxes += [[float(row[field]) for field in BOX] for row in rows]
-    return Listing(
-        root, paths, _checked(labels, classes, root), splits, classes, boxes=_from_one(boxes)
+    remarks = (
+        []
+        if test in tests
+        else [f"{test.name} has no labels: fetch {tests[0].name} and put it here"]
     )
+    return Listing(
+        root,
+        paths,
+        _checked(labels, classes, root),
+        splits,
+        classes,
+        boxes=_from_one(boxes),
+        remarks=remarks,
+    )
+
+
+def _image_folder(root: Path, split: str) -> str:
+    """cars_SPLIT, or the folder of the same name in it."""
+    folder = f"cars_{split}"
+    return f"{folder}/{folder}" if (root / folder / folder).is_dir() else folder
 
 
 def _one_list(root: Path) -> Listing:
@@ -152,10 +182,11 @@ def _csv_boxes(root: Path, split: str) -> dict[str, list[float]]:
     for folder in (root, root.parent, root.parent.parent):
         file = folder / f"anno_{split}.csv"
         if file.is_file():
-            with file.open(newline="") as lines:
-                rows = [row for row in csv.reader(lines) if len(row) >= 5]
             try:
-                return {row[0]: [float(value) for value in row[1:5]] for row in rows}
-            except ValueError as error:
+                rows = list(csv.reader(io.StringIO(read_text(file)[0], newline="")))
+                return {
+                    row[0]: [float(value) for value in row[1:5]] for row in rows if len(row) >= 5
+                }
+            except (ValueError, csv.Error) as error:
                 raise DataError(f"{file}: {error}; rows are name, x1, y1, x2, y2, class") from error
     return {}

@@ -12,6 +12,7 @@ from torch import Tensor
 from ssl_parts.data.decode import decode_image
 from ssl_parts.data.flip import left_right_pairs
 from ssl_parts.data.records import Sample
+from ssl_parts.data.remarks import Remarks, counted
 from ssl_parts.data.sets.archive import Census, Published, inside, missing_files, require_complete
 from ssl_parts.data.sets.splits import choose_split
 
@@ -49,6 +50,8 @@ class ImageFiles:
         self.labels = np.asarray(labels, dtype=np.int64)
         self.classes, self.census = list(classes), census
         self.part_names, self.keypoint_names = list(part_names), list(keypoint_names)
+        self.remarks = Remarks()  # what was left out, taken for something, or mended
+        self.account: list[str] = []  # what was taken for what, all splits, a sentence each
 
     @property
     def part_pairs(self) -> list[tuple[int, int]]:
@@ -113,6 +116,9 @@ class Listing:
     classes: list[str]
     keys: list[str] = field(default_factory=list)  # the archive's own name of each
     boxes: np.ndarray | None = None  # float (N, 4), x0 y0 x1 y1; NaN where there is none
+    remarks: list[str] = field(default_factory=list)  # what was left out or taken for something
+    # what was taken for what; made from the counts where empty
+    account: list[str] = field(default_factory=list)
 
 
 class ListedImages(ImageFiles):
@@ -156,6 +162,14 @@ class ListedImages(ImageFiles):
         )
         self.keys = [listing.keys[i] for i in rows] if listing.keys else self.paths
         self._boxes = None if listing.boxes is None else listing.boxes[rows]
+        counts = [
+            f"split {name}: {counted(len(found), 'image')}"
+            for name, found in official.items()
+            if len(found)
+        ]
+        self.account = listing.account or counts
+        for remark in listing.remarks:
+            self.remarks.say(f"{listing.root}: {remark}")
 
     def box(self, i: int, height: int, width: int) -> tuple[float, float, float, float] | None:
         """The box of image i, cut to its frame; None where there is none."""

@@ -5,18 +5,35 @@ parts.
     classes.json                           {"0": "background", "1": "wing", ...}; or parts.txt, a name a line from id 1
     labels.csv                               NAME.jpg,label   (optional); else images/CLASS/NAME.jpg gives the class
 
-Car-Parts-Segmentation (Pasupa et al. 2021) has this layout as it is published: `CarParts`.
+Id 255 marks pixels that are not judged; masks of 0 and 255 alone have one part. A mask of
+another size but the same shape as its image is resized; one drawn on a picture before EXIF turned
+it is turned. Car-Parts-Segmentation (Pasupa et al. 2021) has this layout as it is published:
+`CarParts`.
 """
 
-import csv
-import json
+from functools import lru_cache
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from ssl_parts.data.decode import decode_mask
-from ssl_parts.data.sets.archive import Published, find_root, missing_files, read_lines
-from ssl_parts.data.sets.folder import SPLIT_FOLDERS, class_names, list_images
+from ssl_parts.data.geometry import resize_mask, same_shape
+from ssl_parts.data.orientation import read_header, turn
+from ssl_parts.data.part_listing import list_pairs, read_part_names
+from ssl_parts.data.records import IGNORE
+from ssl_parts.data.remarks import first_of
+from ssl_parts.data.sets.archive import Published, find_root
 from ssl_parts.data.sets.image_files import ListedImages, Listing
 from ssl_parts.errors import DataError
+
+RESIZED = "{n} masks have another size than their image and are resized to it"
+TURNED = "{n} masks are drawn on the picture before EXIF turns it, and are turned with it"
+UNSURE = (
+    "{n} images are turned by EXIF and their masks fit both ways; the masks are taken as drawn on the "
+    "picture as it is shown"
+)
+IGNORED = "{n} masks hold id 255, which is not judged"
 
 
 class PartFolder(ListedImages):
@@ -47,24 +64,45 @@ class PartFolder(ListedImages):
         seed: int = 0,
     ) -> None:
         root = find_root(self.name, root, self.marks, self.inner)
-        listing = _list(root, self.name, allow_partial)
+        listing = list_pairs(root, self.name, allow_partial)
+        names, self._binary, remarks = _name_parts(listing)
         super().__init__(listing, self.published, split, allow_partial, seed)
-        self.part_names = read_part_names(root) or self._count_parts()
+        self.part_names = names
+        for remark in remarks:
+            self.remarks.say(f"{root}: {remark}")
 
     def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
-        mask = decode_mask(self.root / mask_path(self.paths[i]))
-        if mask.numel() and int(mask.max()) > len(self.part_names):
-            raise DataError(
-                f"{self.root / mask_path(self.paths[i])} holds id {int(mask.max())}, but only ids "
-                f"1..{len(self.part_names)} have names; add the name, or set such pixels to 0"
-            )
-        return {"part_mask": mask}
+        mask = decode_mask(self.root / self.keys[i])
+        mask = (mask > 0).to(torch.uint8) if self._binary else mask
+        self._check_ids(mask, i)
+        return {"part_mask": self._in_frame(mask, i, height, width)}
 
-    def _count_parts(self) -> list[str]:
-        """Without a list of names the masks are read once; parts are named by their ids."""
-        self.part_names = [""] * 255
-        highest = max(int(self.annotations(i, 0, 0)["part_mask"].max()) for i in range(len(self)))
-        return [f"part {k}" for k in range(1, highest + 1)]
+    def _check_ids(self, mask: Tensor, i: int) -> None:
+        ids = mask.unique().tolist()
+        if IGNORE in ids:
+            ids.remove(IGNORE)
+            self.remarks.count(IGNORED, self.keys[i])
+        highest = max(ids, default=0)
+        if highest > len(self.part_names):
+            raise DataError(
+                f"{self.root / self.keys[i]} holds id {highest}, but only ids 1..{len(self.part_names)} have names; "
+                "add the name, or set such pixels to 0"
+            )
+
+    def _in_frame(self, mask: Tensor, i: int, height: int, width: int) -> Tensor:
+        """The mask in the frame of its image, where it can be brought there without doubt."""
+        header = read_header(self.encoded(i), self.paths[i])
+        if tuple(mask.shape) == (height, width):
+            if header.fits_both_ways:
+                self.remarks.count(UNSURE, self.paths[i])
+            return mask
+        if header.is_turned and tuple(mask.shape) == (header.height, header.width):
+            self.remarks.count(TURNED, self.keys[i])
+            return turn(mask, header.orientation)
+        if same_shape(tuple(mask.shape), (height, width)):
+            self.remarks.count(RESIZED, self.keys[i])
+            return resize_mask(mask, height, width)
+        return mask  # refused where it meets its image
 
 
 class CarParts(PartFolder):
@@ -78,86 +116,44 @@ class CarParts(PartFolder):
     inner = ("Car-Parts-Segmentation", "carparts")
 
 
-def mask_path(image_path: str) -> str:
-    """images/NAME.jpg → masks/NAME.png, at any depth."""
-    folders, _, name = image_path.partition("images/")
-    return f"{folders}masks/{name.rpartition('.')[0]}.png"
+def _name_parts(listing: Listing) -> tuple[list[str], bool, list[str]]:
+    """(names of ids 1..P, whether masks are black and white, remarks).
 
-
-def read_part_names(root: Path) -> list[str]:
-    """Names of ids 1..P from classes.json or parts.txt; [] where there is neither.
-
-    Raises:
-        DataError: damaged list, ids that are not 1..P without a gap.
+    Without names, or with one, all masks of all splits are read once: parts are then named by
+    their ids, the same in every split.
     """
-    if (root / "parts.txt").is_file():
-        return read_lines(root / "parts.txt")
-    file = root / "classes.json"
-    if not file.is_file():
-        return []
-    try:
-        names = {int(key): str(name) for key, name in json.loads(file.read_text()).items()}
-    except (ValueError, AttributeError, OSError) as error:
+    names = read_part_names(listing.root)
+    if len(names) > 1:
+        return names, False, []
+    found = set().union(*(mask_ids(*_state(listing.root / key)) for key in listing.keys))
+    parts = found - {0, IGNORE}
+    if not parts and IGNORE in found:
+        return names or ["part 1"], True, ["masks hold 0 and 255 alone: 255 is part 1"]
+    if names:
+        return names, False, []
+    highest = max(parts, default=0)
+    remarks = [f"{highest} parts, named by the ids of the masks (parts.txt names them)"]
+    absent = set(range(1, highest + 1)) - parts
+    if len(absent) > len(parts):
         raise DataError(
-            f'{file}: expected {{"0": "background", "1": "first part", ...}} ({error})'
-        ) from error
-    names.pop(0, None)
-    if sorted(names) != list(range(1, len(names) + 1)):
-        raise DataError(
-            f"{file}: ids are {sorted(names)[:8]}; parts count from 1 without a gap, 0 is background"
+            f"{listing.root}: masks hold ids {first_of(f'{k:3}'.strip() for k in parts)}, and ids between are not "
+            "there; number the parts from 1, or name all ids in parts.txt"
         )
-    return [names[k] for k in sorted(names)]
-
-
-def _list(root: Path, name: str, allow_partial: bool) -> Listing:
-    tops = {
-        folder.name: SPLIT_FOLDERS[folder.name.lower()]
-        for folder in root.iterdir()
-        if _is_split(folder)
-    }
-    places = (
-        {f"{top}/": split for top, split in sorted(tops.items())}
-        if "train" in tops.values()
-        else {"": "train"}
+    if absent:
+        remarks.append(f"no mask holds id {first_of(map(str, absent))}")
+    return (
+        [f"part {k}" for k in range(1, highest + 1)],
+        False,
+        remarks if highest else ["no mask holds a part"],
     )
-    paths, splits = [], []
-    for prefix, split in places.items():
-        for folder in ("images", "masks"):
-            if not (root / prefix / folder).is_dir():
-                raise DataError(
-                    f"{name}: no folder {root / prefix / folder}; it wants images/NAME.jpg and masks/NAME.png"
-                )
-        found = [f"{prefix}images/{path}" for path in list_images(root / prefix / "images")]
-        paths += found
-        splits += [split] * len(found)
-    lacking = set(missing_files(root, [mask_path(path) for path in paths]))
-    if lacking and not allow_partial:
-        raise DataError(
-            f"{name}: {len(lacking)} of {len(paths)} images in {root} have no mask (first: {min(lacking)}); use those "
-            "that have with data.allow_partial=true"
-        )
-    keep = [i for i, path in enumerate(paths) if mask_path(path) not in lacking]
-    paths, splits = [paths[i] for i in keep], [splits[i] for i in keep]
-    labels, classes = _labels(root, paths)
-    return Listing(root, paths, labels, splits, classes)
 
 
-def _is_split(folder: Path) -> bool:
-    return folder.name.lower() in SPLIT_FOLDERS and folder.is_dir()
+def _state(file: Path) -> tuple[str, int, int]:
+    state = file.stat()
+    return str(file), state.st_size, state.st_mtime_ns
 
 
-def _labels(root: Path, paths: list[str]) -> tuple[list[int], list[str]]:
-    file = root / "labels.csv"
-    if file.is_file():
-        with file.open(newline="", encoding="utf-8") as lines:
-            given = {row[0]: row[1] for row in csv.reader(lines) if len(row) >= 2}
-        names = [given.get(path.rpartition("images/")[2], "") for path in paths]
-        if "" in names:
-            raise DataError(
-                f"{file} has no row for {paths[names.index('')]}; rows are NAME.jpg,label"
-            )
-    else:
-        names = class_names([path.rpartition("images/")[2] for path in paths], {}) or []
-    classes = sorted(set(names))
-    number = {name: i for i, name in enumerate(classes)}
-    return [number[name] for name in names] or [-1] * len(paths), classes
+@lru_cache(maxsize=1 << 16)
+def mask_ids(file: str, size: int, modified: int) -> frozenset[int]:
+    """Ids in a mask file; kept while the file stays the same."""
+    return frozenset(decode_mask(file).unique().tolist())

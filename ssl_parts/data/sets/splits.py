@@ -49,7 +49,9 @@ def choose_split(
             f"data.split={split!r}: {name} has no such split{hint}; choose one of {', '.join(known)}"
         )
     if len(rows) == 0:
-        raise DataError(f"{name}: split {split!r} holds no image")
+        cut = split in ("fit", "val") and split not in official
+        of = f": it is cut from the {len(official['train'])} training images" if cut else ""
+        raise DataError(f"{name}: split {split!r} holds no image{of}")
     return np.sort(rows)
 
 
