@@ -64,7 +64,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     accelerator = start_accelerator(config.run, unused)
     folder = run_folder(config)
     if (folder / "results.json").exists():
-        return load_results(folder / "results.json")
+        return load_results(folder / "results.json") if accelerator.is_main_process else {}
     with supervise_run(accelerator, folder) as stop:
         results = run_all(Finetuner(config, folder, accelerator), stop)
     accelerator.free_memory()
