@@ -3,18 +3,22 @@
 import numpy as np
 import torch
 
+WORD = 32  # bits of the numbers that numpy's SeedSequence is fed with
+
 
 def derive_seed(*entropy: int) -> int:
     """A seed in [0, 2**63) from any number of non-negative integers: the same on every machine.
 
-    Different tuples give independent streams (numpy's SeedSequence), so a step, a rank or a purpose
-    can simply be another integer.
+    Different tuples give independent streams, so a step, a rank or a purpose can simply be another
+    integer. numpy's SeedSequence alone would not do: it pads with zeros and joins the words of large
+    integers, so (1, 2) and (1, 2, 0) would be one stream. Here each integer comes with its length.
 
     Example:
-        >>> derive_seed(0, 1) == derive_seed(0, 1), derive_seed(0, 1) == derive_seed(1, 0)
+        >>> derive_seed(0, 1) == derive_seed(0, 1), derive_seed(0, 1) == derive_seed(0, 1, 0)
         (True, False)
     """
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+    words = [part for n in entropy for part in (max(1, -(-n.bit_length() // WORD)), n)]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 def seeded_generator(*entropy: int) -> torch.Generator:

@@ -65,7 +65,7 @@ def finetune(config: FinetuneConfig) -> Results | None:
     accelerator = start_accelerator(config.run, unused)
     folder = run_folder(config)
     if (folder / "results.json").exists():
-        return read_results(folder / "results.json")
+        return read_results(folder / "results.json") if accelerator.is_main_process else None
     with supervise_run(accelerator, folder) as stop:
         results = run_all(Finetuner(config, folder, accelerator), stop)
     accelerator.free_memory()

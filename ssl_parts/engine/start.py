@@ -55,6 +55,8 @@ def start_accelerator(run: TrainingRunSection, *handlers: KwargsHandler) -> Acce
 def supervise_run(accelerator: Accelerator, folder: Path) -> Iterator[StopSignal]:
     """Hear stop signals while a run works, name the errors of its disk, and end its trackers.
 
+    The processes stay together, so that another run may follow: see `end_processes`.
+
     Example:
         >>> with supervise_run(accelerator, run.folder) as stop:  # doctest: +SKIP
         ...     loop.train(learner)
@@ -68,11 +70,18 @@ def supervise_run(accelerator: Accelerator, folder: Path) -> Iterator[StopSignal
             yield stop
         except Stopped:
             accelerator.print(
-                "Stopped by a signal, nothing is lost: the same command continues.", flush=True
+                "Stopped by a signal, nothing is lost: the same command goes on.", flush=True
             )
-            accelerator.end_training()
             raise
-    accelerator.end_training()
+        finally:
+            for tracker in accelerator.trackers:
+                tracker.finish()
+
+
+def end_processes() -> None:
+    """Let the processes of a command part in order; once, after its last run."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def check_whole_networks(environment: Mapping[str, str] = os.environ) -> None:

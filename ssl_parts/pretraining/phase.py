@@ -35,6 +35,7 @@ from ssl_parts.parts.store import PartStore
 from ssl_parts.pretraining.mixing import choose_share
 from ssl_parts.pretraining.train_config import Network, ResolvedTrainConfig, TrainConfig
 from ssl_parts.pretraining.watch import Watch
+from ssl_parts.seeds import derive_seed
 from ssl_parts.views import Views, ViewsConfig
 
 RESULT = "encoder.safetensors"
@@ -278,7 +279,7 @@ class Trainer(Learner):
 
     def seed_step(self, step: int) -> None:
         """Let dropout and stochastic depth draw from a state of the step and the rank alone."""
-        torch.manual_seed(hash((self.phase.seed, step, self.accelerator.process_index)) % 2**63)
+        torch.manual_seed(derive_seed(self.phase.seed, step, self.accelerator.process_index))
 
     def make_views(self, micro_step: int, rows_B: Tensor, images_B3HW: Tensor) -> Views:
         """Make the views of each image on the device, with part ids on the same grid.

@@ -29,6 +29,7 @@ from ssl_parts.pretraining.arms import (
 from ssl_parts.pretraining.phase import Phase, steps_of, train_phase
 from ssl_parts.pretraining.run import Run
 from ssl_parts.pretraining.train_config import Schedule
+from ssl_parts.seeds import derive_seed, encode_name
 
 
 def train_rounds(run: Run) -> None:
@@ -93,7 +94,8 @@ def plan_phase(
     first_step: int = 0,
 ) -> Phase:
     """Plan a phase of this run under a schedule of its own; see `Phase`."""
-    seed = phase_seed(run.config.run.seed, name)
+    # another stream of numbers for each phase of a run
+    seed = derive_seed(run.config.run.seed, encode_name(name))
     train, views = run.resolved_train, run.config.views
     return Phase(
         name, folder, steps, lr, seed, objective, train, views, parts, first_step=first_step
@@ -219,8 +221,3 @@ def train_round(run: Run, number: int, store: PartStore) -> None:
         through = run.resolved_train.rounds * steps
         phase = replace(phase, earlier_steps=number * steps, schedule_steps=through)
     train_here(run, phase, run.encoder(run.start_of(number)))
-
-
-def phase_seed(seed: int, name: str) -> int:
-    """Another stream of numbers for each phase of a run, the same every time."""
-    return seed * 1_000_003 + sum(ord(letter) * 31**i for i, letter in enumerate(name)) % 1_000_003

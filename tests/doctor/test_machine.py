@@ -3,15 +3,22 @@ the others up.
 """
 
 import json
+import os
+from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 from tiny_run import overrides
 
 from ssl_parts.commands.main import run
 from ssl_parts.doctor import machine
 from ssl_parts.doctor.speed import Throughput, measure_throughput
+from ssl_parts.engine.run_section import TrainingRunSection
+from ssl_parts.engine.start import start_accelerator
 from ssl_parts.recipes.load import load_recipe
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 def test_two_processes_add_up_and_what_goes_wrong_is_said(monkeypatch):
@@ -20,6 +27,23 @@ def test_two_processes_add_up_and_what_goes_wrong_is_said(monkeypatch):
     assert "two of them add up" in str(report) and "torch" in str(report)
     monkeypatch.setattr(machine.dist, "all_reduce", lambda tensor: None)
     assert "1 + 2 over two processes came out as" in machine.two_process_collective()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_precision_that_is_announced_is_the_one_that_a_run_takes(monkeypatch, tmp_path, fast):
+    """A processor with AVX-512 BF16 and without AMX: the doctor once looked for AMX alone."""
+    monkeypatch.setattr(machine, "two_process_collective", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name, found in (("_is_amx_tile_supported", False), ("_is_avx512_bf16_supported", fast)):
+        monkeypatch.setattr(torch.cpu, name, lambda found=found: found, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)), raising=False)
+    report = machine.examine_machine()
+    AcceleratorState._reset_state(True)
+    accelerator = start_accelerator(TrainingRunSection(dir=str(tmp_path), threads=1))
+    announced = f"run.precision=auto takes {'bf16' if fast else 'fp32'}"
+    assert announced in str(report) and "3 cores" in str(report)
+    assert accelerator.mixed_precision == ("bf16" if fast else "no")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from accelerate.state import AcceleratorState
 from ssl_parts.engine import start
 from ssl_parts.engine.disk import disk_errors
 from ssl_parts.engine.run_section import Precision, TrainingRunSection
+from ssl_parts.engine.stop import Stopped
 from ssl_parts.errors import ConfigError, TrainingError
 
 
@@ -68,6 +71,45 @@ def test_an_accelerator_has_what_the_run_section_says(tmp_path, threads):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match=r"run\.timeout_minutes=0"):
         TrainingRunSection(timeout_minutes=0).check()
+
+
+class Tracker:
+    finished = 0
+
+    def finish(self):
+        self.finished += 1
+
+
+def run_of_one_process(said):
+    return SimpleNamespace(
+        num_processes=1,
+        device=torch.device("cpu"),
+        trackers=[Tracker()],
+        print=lambda text, flush: said.append(text),
+    )
+
+
+@pytest.mark.parametrize("error", [None, Stopped(), TrainingError("nothing can be learnt")])
+def test_a_run_ends_its_trackers_however_it_ends(tmp_path, error):
+    said: list[str] = []
+    accelerator = run_of_one_process(said)
+    with suppress(TrainingError, Stopped), start.supervise_run(accelerator, tmp_path):
+        if error is not None:
+            raise error
+    assert accelerator.trackers[0].finished == 1
+    assert [line[:17] for line in said] == ["Stopped by a sign"] * isinstance(error, Stopped)
+
+
+def test_processes_stay_together_between_two_runs_and_part_at_the_end(tmp_path):
+    """Several heads, seeds or arms run one after the other in the same processes."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    for _ in range(2):
+        with start.supervise_run(run_of_one_process([]), tmp_path):
+            torch.distributed.barrier()
+    start.end_processes()
+    assert not torch.distributed.is_initialized()
+    start.end_processes()  # nothing is left to do
 
 
 @pytest.mark.parametrize(
