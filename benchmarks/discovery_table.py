@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from evaluation.part_scores import judge_parts
+from evaluation.discovered_parts import judge_parts
 from ssl_parts.data import ImageBank, build_bank
 from ssl_parts.encoders import make_encoder
 from ssl_parts.encoders.encoder import Encoder, Features

@@ -42,10 +42,9 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_parts.configuration.compose import CONFIGS
-from ssl_parts.data import DeviceBank, ImageBank, build_dataset
+from ssl_parts.data import BatchStream, DeviceBank, ImageBank, build_dataset
 from ssl_parts.encoders import Encoder, EncoderConfig, make_encoder
 from ssl_parts.engine.allocator import keep_freed_memory
-from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.teacher import make_teacher
 from ssl_parts.objectives import ObjectiveConfig, PartContrast
 from ssl_parts.objectives.config import ParticleConfig
@@ -103,8 +102,8 @@ def compare(given: argparse.Namespace, folder: Path) -> None:
         .to(torch.uint8)
     )
     ours = our_trainer(given, bank, ids_NHW, folder)
-    student = make_teacher(ours.network)
-    for mine, theirs in zip(student.parameters(), ours.network.parameters()):
+    student = make_teacher(ours.student)
+    for mine, theirs in zip(student.parameters(), ours.student.parameters()):
         mine.requires_grad_(theirs.requires_grad)
     plain = PlainLoop(student, make_teacher(ours.teacher), 0.005, 0.996)
     print(
@@ -121,7 +120,7 @@ def compare(given: argparse.Namespace, folder: Path) -> None:
     plain_clock = clock_of_plain(plain, loader, given)
     if given.device == "cpu":
         keep_freed_memory()
-    with ours.stream(0) as stream:
+    with ours.open_stream(0) as stream:
         clocks = {
             "ours": lambda: clocked(lambda: our_steps(ours, stream, given), given.device),
             "plain": plain_clock,
@@ -195,18 +194,16 @@ def our_trainer(
         "benchmark", folder, 10_000, 0.005, 0, objective, train.resolved(True), views, store
     )
     source = bank if given.device == "cpu" else DeviceBank(bank, given.device)
-    return Trainer(
-        phase, encoder_named(given.encoder), source, accelerator, MetricsLog(folder / "none", False)
-    )
+    return Trainer(phase, encoder_named(given.encoder), source, accelerator)
 
 
 @torch.no_grad()
 def print_losses(ours: Trainer, plain: PlainLoop) -> None:
     """Both losses of the same views, in fp32, with the same weights."""
-    with ours.stream(0) as stream:
+    with ours.open_stream(0) as stream:
         views = ours.make_views(*next(stream))
     inputs = (views.images_NCHW, views.ids_Ngg, views.priority_NK)
-    mine = ours.objective(ours.network(*inputs), ours.teacher(*inputs, predict=False))["loss"]
+    mine = ours.objective(ours.student(*inputs), ours.teacher(*inputs, predict=False))["loss"]
     (one, two), (ids_one, ids_two), priority = (
         inputs[0].chunk(2),
         inputs[1].chunk(2),
@@ -218,11 +215,9 @@ def print_losses(ours: Trainer, plain: PlainLoop) -> None:
         raise SystemExit("the two losses differ: the comparison says nothing")
 
 
-def our_steps(ours: Trainer, stream: object, given: argparse.Namespace) -> None:
+def our_steps(ours: Trainer, stream: BatchStream, given: argparse.Namespace) -> None:
     for step in range(given.steps):
-        ours.prepare_step(step)
-        ours.forward_backward(stream, step, last=True)
-        ours.update(step)
+        ours.take_step(stream, step)
 
 
 def plain_steps(plain: PlainLoop, loader: DataLoader, given: argparse.Namespace) -> None:
@@ -248,7 +243,7 @@ def encoder_steps(ours: Trainer, given: argparse.Namespace) -> None:
         with ours.accelerator.autocast():
             with torch.no_grad():
                 ours.teacher.encoder(images)
-            loss = ours.network.encoder(images).pooled.float().sum()
+            loss = ours.encoder(images).pooled.float().sum()
         loss.backward()
         ours.optimizer.zero_grad(set_to_none=True)
 

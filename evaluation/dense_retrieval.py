@@ -1,210 +1,102 @@
-"""Two looks at dense features that train nothing: what the nearest labelled cells say, and what
-clusters are made of.
+"""Dense retrieval: a cell of a test image takes the labels of its nearest labelled training cells.
 
-Retrieval: a cell of a test image takes the labels of its nearest cells in a memory of training
-images (Balazevic et al. 2023, "Towards in-context scene understanding"). Over-clustering: many
-k-means clusters of training cells, each named after the part that fills most of it (Ziegler and
-Asano 2022, "Leopart"; there the test masks name them, here training masks do). Metric of both:
-data-set-level IoU.
+Nothing is trained (Balazevic et al. 2023, "Towards in-context scene understanding", arXiv
+2306.01667). Metric: data-set-level IoU.
 
-Shapes: n images, g grid side, N cells, D channels, K ids with the background, Q clusters, M cells
-of the memory.
+Shapes: N cells of a batch, M cells of the memory, D channels, K ids with the background.
 """
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from evaluation.features import iterate_features, on_grid
-from evaluation.masks import cell_shares, read_masks
-from evaluation.metrics import iou_of_counts, mean_iou
-from evaluation.part_segmentation import labelled_points, pixel_counts
+from evaluation.config import RetrievalConfig
+from evaluation.labelled_memory import (
+    LabelTransfer,
+    Memory,
+    build_memory,
+    cell_reader,
+    count_pixels,
+    summarise_transfer,
+)
+from evaluation.masks import cell_shares
 from ssl_parts.data.bank import ImageBank
 from ssl_parts.encoders import Encoder
-from ssl_parts.errors import ConfigError, DataError
-from ssl_parts.parts.clustering.kmeans import kmeans
+from ssl_parts.errors import ConfigError
+
+CHUNK = 4096  # cells that are compared with the memory at once
 
 
-@dataclass(frozen=True)
-class DenseLook:
-    """IoU as fractions. iou_per_class: background first. precision: share of test cells on a part
-    whose nearest cell in the memory shows the same part, mean over parts (retrieval only)."""
-
-    miou: float
-    miou_with_background: float
-    iou_per_class: tuple[float, ...]
-    precision: float | None = None
-
-
-def dense_retrieval(
+def retrieve_labels(
     encoder: Encoder,
     train_bank: ImageBank,
     test_bank: ImageBank,
     images: np.ndarray,
+    config: RetrievalConfig | None = None,
     *,
-    stages: Sequence[str],
-    grid: int = 16,
-    k: int = 30,
-    temperature: float = 0.05,
-    memory: int = 50_000,
     seed: int = 0,
     batch: int = 64,
     device: str | torch.device = "cpu",
-) -> DenseLook:
-    """Label transfer from the nearest cells by cosine, weighted by softmax(cosine / temperature)
-    over the k nearest.
+) -> LabelTransfer:
+    """Label test cells by the k nearest training cells by cosine, weighted by softmax(cosine /
+    temperature) over those k.
 
     Args:
         images: positions in the training bank whose cells make the memory.
-        stages: maps of a cell's feature, each L2-normalised, concatenated, on a grid of `grid`
-            cells a side.
-        memory: cells kept, a seeded choice where there are more.
+        config: the settings; their defaults where it is None.
+        seed: of the choice of cells where there are more than config.memory.
 
     Raises:
         ConfigError: k or the temperature out of range. DataError: parts that overlap, features
             that are not finite.
     """
-    if not 1 <= k <= memory or not temperature > 0:
+    config = config or RetrievalConfig()
+    if not 1 <= config.k <= config.memory or not config.temperature > 0:
         raise ConfigError(
-            f"retrieval: k={k} must lie in 1..memory={memory}, temperature={temperature} above 0"
+            f"retrieval: k={config.k} must lie in 1..memory={config.memory}, "
+            f"temperature={config.temperature} above 0"
         )
-    points_ND, shares_NK = _training_cells(
-        encoder, train_bank, images, stages, grid, memory, seed, batch, device
-    )
-    keys_MD, k = _unit(points_ND, encoder, stages), min(k, len(points_ND))
-    nearest_right = np.zeros((2, shares_NK.shape[1]), dtype=np.int64)
-
-    def predict(points_BND: Tensor, masks: Tensor) -> Tensor:
-        query = _unit(points_BND.flatten(0, 1), encoder, stages)
-        scores, found = zip(*(_nearest(part, keys_MD, k) for part in query.split(4096)))
-        cosine, near = torch.cat(scores), torch.cat(found)
-        true = _majority(masks, shares_NK.shape[1], grid)
-        seen = shares_NK.argmax(1)[near[:, 0]].cpu().numpy()
-        nearest_right[0] += np.bincount(true[seen == true], minlength=shares_NK.shape[1])
-        nearest_right[1] += np.bincount(true, minlength=shares_NK.shape[1])
-        weight = ((cosine - cosine[:, :1]) / temperature).exp()
-        return torch.einsum("nk,nkc->nc", weight / weight.sum(1, keepdim=True), shares_NK[near])
-
-    counts = _over_test(encoder, test_bank, predict, stages, grid, batch, device)
-    right, all_cells = nearest_right[:, 1:]
-    precision = (
-        float((right[all_cells > 0] / all_cells[all_cells > 0]).mean())
-        if all_cells.any()
-        else float("nan")
-    )
-    return _look(counts, precision)
+    cells = cell_reader(encoder, config, batch, device)
+    memory = build_memory(cells, train_bank, images, config.memory, seed)
+    voter = _Voter(memory, config)
+    counts = count_pixels(cells, test_bank, voter.predict)
+    return summarise_transfer(counts, voter.precision())
 
 
-def over_clustering(
-    encoder: Encoder,
-    train_bank: ImageBank,
-    test_bank: ImageBank,
-    images: np.ndarray,
-    clusters: int,
-    *,
-    stages: Sequence[str],
-    grid: int = 16,
-    memory: int = 50_000,
-    seed: int = 0,
-    batch: int = 64,
-    device: str | torch.device = "cpu",
-) -> DenseLook:
-    """K-means on training cells, each cluster named after the id with the largest share of it,
-    applied to test cells.
+class _Voter:
+    """Predicts from a memory, and counts how often the nearest cell shows the right part."""
 
-    Args: as `dense_retrieval`; clusters: Q.
+    def __init__(self, memory: Memory, config: RetrievalConfig) -> None:
+        self.memory, self.config = memory, config
+        self.k = min(config.k, len(memory.units_MD))
+        self.right_2K = np.zeros((2, memory.shares_MK.shape[1]), dtype=np.int64)
 
-    Raises:
-        ConfigError: more clusters than cells. DataError: as `dense_retrieval`.
-    """
-    points_ND, shares_NK = _training_cells(
-        encoder, train_bank, images, stages, grid, memory, seed, batch, device
-    )
-    if not 2 <= clusters <= len(points_ND):
-        raise ConfigError(
-            f"overcluster: clusters={clusters} must lie between 2 and the {len(points_ND)} cells"
-        )
-    units = _unit(points_ND, encoder, stages)
-    found = kmeans(units[None], clusters, seed=seed)
-    ids_N, centroids_QD = found.ids_BN[0], found.centroids_BKD[0][: int(found.k_B[0])]
-    mass_QK = torch.zeros(len(centroids_QD), shares_NK.shape[1], device=units.device).index_add_(
-        0, ids_N, shares_NK
-    )
-    names_QK = F.one_hot(mass_QK.argmax(1), shares_NK.shape[1]).float()
+    def predict(self, units_ND: Tensor, masks: Tensor) -> Tensor:
+        """Shares (N, K) of the ids in the nearest cells of each cell."""
+        cosine_Nk, near_Nk = self._nearest(units_ND)
+        self._count(near_Nk[:, 0], masks, round((len(units_ND) / len(masks)) ** 0.5))
+        weight_Nk = ((cosine_Nk - cosine_Nk[:, :1]) / self.config.temperature).exp()
+        weight_Nk = weight_Nk / weight_Nk.sum(1, keepdim=True)
+        return torch.einsum("nk,nkc->nc", weight_Nk, self.memory.shares_MK[near_Nk])
 
-    def predict(points_BND: Tensor, masks: Tensor) -> Tensor:
-        query = _unit(points_BND.flatten(0, 1), encoder, stages)
-        return names_QK[torch.cdist(query, centroids_QD).argmin(1)]
+    def _nearest(self, units_ND: Tensor) -> tuple[Tensor, Tensor]:
+        found = [
+            (part_ND @ self.memory.units_MD.T).topk(self.k, dim=1)
+            for part_ND in units_ND.split(CHUNK)
+        ]
+        return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
-    return _look(_over_test(encoder, test_bank, predict, stages, grid, batch, device))
+    def _count(self, nearest_N: Tensor, masks: Tensor, grid: int) -> None:
+        classes = self.right_2K.shape[1]
+        true_N = cell_shares(masks, classes, grid).argmax(1).flatten().numpy()
+        seen_N = self.memory.shares_MK.argmax(1)[nearest_N].cpu().numpy()
+        self.right_2K[0] += np.bincount(true_N[seen_N == true_N], minlength=classes)
+        self.right_2K[1] += np.bincount(true_N, minlength=classes)
 
-
-def _training_cells(
-    encoder: Encoder,
-    bank: ImageBank,
-    images: np.ndarray,
-    stages: Sequence[str],
-    grid: int,
-    memory: int,
-    seed: int,
-    batch: int,
-    device: str | torch.device,
-) -> tuple[Tensor, Tensor]:
-    """Features (M, D) and id shares (M, K) of a seeded choice of cells of these images."""
-    points_nND, shares_nNK = labelled_points(encoder, bank, images, stages, grid, batch, device)
-    if shares_nNK.shape[2] == len(bank.dataset.part_names):
-        raise DataError(
-            f"{bank.dataset.name} has overlapping parts; retrieval and over-clustering need one id a pixel"
-        )
-    points_ND, shares_NK = points_nND.flatten(0, 1), shares_nNK.flatten(0, 1)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(points_ND))[:memory])
-    return points_ND[chosen], shares_NK[chosen]
-
-
-def _unit(points_ND: Tensor, encoder: Encoder, stages: Sequence[str]) -> Tensor:
-    """Each stage's part to unit length, then divided so that the whole has length 1."""
-    parts = points_ND.split([encoder.dims[stage] for stage in stages], dim=1)
-    return torch.cat([F.normalize(p, dim=1) for p in parts], 1) / len(stages) ** 0.5
-
-
-def _nearest(query_ND: Tensor, keys_MD: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    return (query_ND @ keys_MD.T).topk(k, dim=1)
-
-
-def _majority(masks: Tensor, classes: int, grid: int) -> np.ndarray:
-    return cell_shares(masks, classes, grid).argmax(1).flatten().numpy()
-
-
-def _over_test(
-    encoder: Encoder,
-    bank: ImageBank,
-    predict: Callable[[Tensor, Tensor], Tensor],
-    stages: Sequence[str],
-    grid: int,
-    batch: int,
-    device: str | torch.device,
-) -> np.ndarray:
-    """Counts (2, K) over all test images; `predict` gives (B*N, K) scores from points (B, N, D)."""
-    total: np.ndarray | int = 0
-    for chunk, features in iterate_features(encoder, bank, stages, None, batch, device):
-        points_BND = on_grid(features.maps, stages, grid).flatten(2).transpose(1, 2)
-        masks = read_masks(bank, chunk)
-        scores = predict(points_BND, masks)
-        total = total + pixel_counts(
-            scores.view(len(chunk), grid, grid, -1).permute(0, 3, 1, 2), masks
-        )
-    return total
-
-
-def _look(counts: np.ndarray, precision: float | None = None) -> DenseLook:
-    iou = iou_of_counts(counts)
-    return DenseLook(
-        mean_iou(iou, background=False),
-        mean_iou(iou, background=True),
-        tuple(iou.tolist()),
-        precision,
-    )
+    def precision(self) -> float:
+        """Precision of the nearest cell, mean over the parts that occur; NaN without any."""
+        right_P, all_P = self.right_2K[:, 1:]
+        occurs_P = all_P > 0
+        if not occurs_P.any():
+            return float("nan")
+        return float((right_P[occurs_P] / all_P[occurs_P]).mean())

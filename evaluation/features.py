@@ -1,4 +1,4 @@
-"""Frozen features of a bank: one vector an image, and dense maps where a protocol wants them.
+"""Frozen features of a bank: one vector per image, and dense maps where a protocol wants them.
 
 Shapes: N images, B of a batch, D channels, g side of the dense grid, T tokens.
 """
@@ -6,15 +6,15 @@ Shapes: N images, B of a batch, D channels, g side of the dense grid, T tokens.
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_parts.data.bank import ImageBank
-from ssl_parts.encoders import Encoder, Features
+from ssl_parts.encoders import Encoder, Features, evaluating
+from ssl_parts.encoders.finite import first_not_finite
 from ssl_parts.errors import ConfigError, DataError
 from ssl_parts.parts.dense.hypercolumn import hypercolumn
 
@@ -45,19 +45,6 @@ class FeatureTable:
         )
 
 
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's own mode comes back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 def iterate_features(
     encoder: Encoder,
     bank: ImageBank,
@@ -66,7 +53,7 @@ def iterate_features(
     batch: int = 64,
     device: str | torch.device = "cpu",
 ) -> Iterator[tuple[np.ndarray, Features]]:
-    """(positions, features) a batch, in order; the next batch is decoded while this one is
+    """Yield (positions, features) per batch, in order; the next batch is decoded while this one is
     encoded.
 
     Raises:
@@ -77,12 +64,11 @@ def iterate_features(
     chunks = [order[i : i + batch] for i in range(0, len(order), batch)]
     encoder.to(device)
     with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(bank.images, chunks[0]) if chunks else None
+        ahead = [pool.submit(bank.images, chunk) for chunk in chunks[:1]]
         for number, chunk in enumerate(chunks):
-            images_BCHW = ahead.result()
-            if number + 1 < len(chunks):
-                ahead = pool.submit(bank.images, chunks[number + 1])
-            with frozen(encoder):
+            images_BCHW = ahead.pop().result()
+            ahead += [pool.submit(bank.images, later) for later in chunks[number + 1 : number + 2]]
+            with evaluating(encoder), torch.inference_mode():
                 features = encoder(images_BCHW.to(device).float().div_(255), stages=list(stages))
             yield chunk, features
 
@@ -99,7 +85,7 @@ def extract_features(
     size: int | None = None,
     dtype: type = np.float16,
 ) -> FeatureTable:
-    """Run the frozen encoder once over a bank, one view an image, no augmentation (METHODS §1.6).
+    """Run the frozen encoder once over a bank: one view per image, no augmentation.
 
     Args:
         encoder: takes float RGB in [0, 1] and normalises it itself; its modes are restored
@@ -159,7 +145,8 @@ def pooling_stages(encoder: Encoder, pooling: str) -> tuple[str, ...]:
         )
     if pooling not in POOLINGS:
         raise ConfigError(
-            f"pooling={pooling!r} is unknown; choose one of {', '.join(POOLINGS)} (any number after last)"
+            f"pooling={pooling!r} is unknown; choose one of {', '.join(POOLINGS)} (any number "
+            "after last)"
         )
     return (encoder.last_stage,)
 
@@ -179,17 +166,18 @@ def pool(features: Features, encoder: Encoder, pooling: str) -> Tensor:
     prefix = getattr(encoder.model, "num_prefix_tokens", 0)
     if features.tokens is None or prefix == 0:
         raise ConfigError(
-            f"pooling={pooling!r} needs a [CLS] token and {encoder.name} has none; use pooling=average"
+            f"pooling={pooling!r} needs a [CLS] token and {encoder.name} has none; use "
+            "pooling=average"
         )
     cls_BD = features.tokens[:, 0].float()
     return cls_BD if pooling == "cls" else torch.cat([cls_BD, average_BD], 1)
 
 
 def check_finite(values: Tensor, chunk: np.ndarray, bank: ImageBank) -> None:
-    """DataError with the path of the first image whose features are not finite."""
-    good_B = torch.isfinite(values).flatten(1).all(1)
-    if not bool(good_B.all()):
-        first = int(chunk[int((~good_B).nonzero()[0, 0])])
+    """Raise DataError with the path of the first image whose features (B, ...) are not finite."""
+    first = first_not_finite(values)
+    if first is not None:
         raise DataError(
-            f"features of {bank.paths[first]} are not finite: the encoder's weights are damaged or it has diverged"
+            f"features of {bank.paths[int(chunk[first])]} are not finite: the encoder's weights "
+            "are damaged or it has diverged"
         )

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from evaluation.linear_probe import check_labelled
 from evaluation.metrics import bootstrap_interval, per_class_mean
+from ssl_parts.engine.neighbours import vote_of_neighbours
 from ssl_parts.errors import ConfigError
 
 
@@ -64,23 +64,16 @@ def knn_classify(
     if not temperature > 0:
         raise ConfigError(f"temperature={temperature} must be positive")
     classes, compact = np.unique(train_y, return_inverse=True)
-    labels_N = torch.as_tensor(compact, device=device)
-    bank_ND = F.normalize(torch.as_tensor(train_x, dtype=torch.float32, device=device), dim=1)
-    guesses: dict[int, list[np.ndarray]] = {k: [] for k in ks}
-    for start in range(0, len(test_x), chunk):
-        query_BD = torch.as_tensor(
-            test_x[start : start + chunk], dtype=torch.float32, device=device
-        )
-        cosine_Bk, near_Bk = (F.normalize(query_BD, dim=1) @ bank_ND.T).topk(max(ks), dim=1)
-        # relative to the nearest: no overflow
-        weight_Bk = ((cosine_Bk - cosine_Bk[:, :1]) / temperature).exp()
-        for k in ks:
-            votes_BC = torch.zeros(len(query_BD), len(classes), device=device)
-            votes_BC.scatter_add_(1, labels_N[near_Bk[:, :k]], weight_Bk[:, :k])
-            guesses[k].append(votes_BC.topk(min(5, len(classes)), dim=1).indices.cpu().numpy())
-    return {
-        k: _result(k, classes[np.concatenate(guesses[k])], test_y, len(train_x), seed) for k in ks
-    }
+    ranked = vote_of_neighbours(
+        torch.as_tensor(train_x, dtype=torch.float32, device=device),
+        torch.as_tensor(compact, device=device),
+        torch.as_tensor(test_x, dtype=torch.float32),
+        ks,
+        classes=len(classes),
+        temperature=temperature,
+        chunk=chunk,
+    )
+    return {k: _result(k, classes[ranked[k].cpu().numpy()], test_y, len(train_x), seed) for k in ks}
 
 
 def _result(k: int, guesses: np.ndarray, truth: np.ndarray, n_train: int, seed: int) -> KnnResult:

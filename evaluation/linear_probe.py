@@ -1,5 +1,5 @@
 """Linear probe: L2-regularised multinomial logistic regression on frozen features, run to
-convergence (METHODS §1.6).
+convergence, as in the released code of PARTICLE (arXiv 2309.13822; docs/method.md, section 1.6).
 
 scikit-learn's lbfgs on a CPU, our batched L-BFGS on a GPU and for large sets; both have one
 optimum.
@@ -14,15 +14,15 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from evaluation.config import C_VALUES
 from evaluation.logistic import fit_logistic
 from evaluation.metrics import bootstrap_interval, per_class_mean, topk_hits
 from evaluation.splits import few_label_indices
+from ssl_parts.encoders.finite import first_not_finite
 from ssl_parts.errors import ConfigError, DataError
 
 __all__ = ["C_VALUES", "ProbeResult", "Sweep", "few_label_indices", "linear_probe", "sweep_c"]
 
-# the grid of the DINOv2 and DINOv3 protocol
-C_VALUES = tuple((10.0 ** np.linspace(-6, 5, 45)).tolist())
 SKLEARN_LIMIT = 50_000  # samples; above it our solver is used on a CPU too
 # logits of all values of C that are solved together, a few copies of which exist
 CPU_LOGITS, GPU_LOGITS = 2**24, 2**29
@@ -77,35 +77,37 @@ def linear_probe(
 
     Args:
         train_x, test_x: (N, D) frozen features. train_y, test_y: (N,) class ids, in any numbering.
-        c: inverse strength of the penalty; 1 in the paper. C * sum of losses + 0.5 * ||W||^2, intercept free.
-        standardize: subtract the training mean and divide by the training deviation of each
-            feature; raw otherwise.
+        c: minimised is c * sum of losses + 0.5 * ||W||^2, intercept free; 1 in the paper.
+        standardize: zero mean and unit deviation by the training features; raw otherwise.
         solver: "sklearn", "torch" or "auto" (sklearn on a CPU up to 50,000 samples).
         device: of the torch solver.
-        max_iter, tol: of the solver. sklearn: largest gradient entry; torch: certified relative
-            gap of the objective.
+        max_iter, tol: of the solver (largest gradient entry; torch: certified relative gap).
         seed: of the bootstrap; nothing else is random.
 
     Raises:
-        DataError: non-finite features, unlabelled images, fewer than two classes, a test class
-            without training image.
-        ConfigError: a C that is not positive, an unknown solver.
+        DataError: features or labels that a probe cannot use. ConfigError: a bad C or solver.
+
+    Example:
+        >>> labels = np.arange(60) % 3
+        >>> features = np.eye(3)[labels]
+        >>> linear_probe(features[:30], labels[:30], features[30:], labels[30:]).accuracy
+        1.0
     """
     problem = _prepare(train_x, train_y, test_x, test_y, standardize)
     weights, converged, objective = _fit(problem, [c], solver, device, max_iter, tol)
     scores = problem.test_x @ weights[0][0].T + weights[0][1]
-    hits = topk_hits(scores, problem.test_y, 1)
+    hits, top5 = (topk_hits(scores, problem.test_y, k) for k in (1, 5))
     return ProbeResult(
-        float(hits.mean()),
-        float(topk_hits(scores, problem.test_y, 5).mean()),
-        per_class_mean(hits, problem.test_y),
-        float(c),
-        converged[0],
-        len(problem.train_x),
-        len(hits),
-        bootstrap_interval(hits, seed=seed),
-        objective[0],
-        hits,
+        accuracy=float(hits.mean()),
+        top5=float(top5.mean()),
+        per_class_mean=per_class_mean(hits, problem.test_y),
+        c=float(c),
+        converged=converged[0],
+        n_train=len(problem.train_x),
+        n_test=len(hits),
+        interval=bootstrap_interval(hits, seed=seed),
+        objective=objective[0],
+        hits=hits,
     )
 
 
@@ -171,7 +173,8 @@ def _prepare(
     unseen = np.setdiff1d(test_y, classes)
     if len(unseen):
         raise DataError(
-            f"test classes {unseen[:5].tolist()} have no training image; use one split of one data set"
+            f"test classes {unseen[:5].tolist()} have no training image; use one split of one data "
+            "set"
         )
     center, scale = np.zeros(train_x.shape[1]), np.ones(train_x.shape[1])
     if standardize:
@@ -212,12 +215,13 @@ def check_labelled(x: np.ndarray, y: np.ndarray, which: str) -> tuple[np.ndarray
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y)
     if x.ndim != 2 or y.shape != (len(x),) or not len(x):
         raise DataError(
-            f"{which} features have shape {x.shape} and labels {y.shape}; they must be (N, D) and (N,)"
+            f"{which} features have shape {x.shape} and labels {y.shape}; they must be (N, D) and "
+            "(N,)"
         )
-    if not np.isfinite(x).all():
-        row = int(np.flatnonzero(~np.isfinite(x).all(1))[0])
+    first = first_not_finite(torch.from_numpy(x))
+    if first is not None:
         raise DataError(
-            f"{which} features are not finite (first in row {row}); the encoder has diverged"
+            f"{which} features are not finite (first in row {first}); the encoder has diverged"
         )
     if y.min() < 0:
         raise DataError(
@@ -282,7 +286,7 @@ def _fit_torch(
 
 
 def _each_class(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A row a class; for two classes scikit-learn (and so this probe) fits one sigmoid of their
+    """One row per class; for two classes scikit-learn (and so this probe) fits one sigmoid of their
     difference.
     """
     if len(weight) > 1:
@@ -301,7 +305,7 @@ def _fit_sklearn(
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(x, y)
     converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
-    weight, bias = _each_class(model.coef_, model.intercept_)
+    weight, bias = _each_class(model.coef_, np.asarray(model.intercept_))
     logits = x @ weight.T + bias
     losses = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(y)), y]
     return (

@@ -1,6 +1,7 @@
 """L2-regularised logistic regression by L-BFGS in torch, many values of C at once, on any device.
 
-The optimum is scikit-learn's: for each C, minimise  C * sum_n loss_n + 0.5 * ||W||^2  with an unpenalised intercept.
+The optimum is scikit-learn's: for each C, minimise C * sum_n loss_n + 0.5 * ||W||^2 with an
+unpenalised intercept.
 Two exact changes of variable make it converge fast: features are centred (the intercept absorbs
 the shift) and divided by their scale (the penalty absorbs the factor). Logits are linear in the
 parameters, so a line search costs no matrix product: an iteration is two products however many
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_parts.encoders.finite import first_not_finite
 from ssl_parts.errors import ConfigError, DataError
 
 HISTORY = 10
@@ -69,14 +71,7 @@ def fit_logistic(
     c_R = torch.as_tensor(
         [c] if isinstance(c, int | float) else list(c), dtype=x_ND.dtype, device=x_ND.device
     )
-    if not (len(c_R) and bool((c_R > 0).all())):
-        raise ConfigError(f"C={c} must be positive")
-    if x_ND.ndim != 2 or len(x_ND) != len(targets) or not len(x_ND):
-        raise DataError(
-            f"features {tuple(x_ND.shape)} and targets {tuple(targets.shape)} do not fit each other"
-        )
-    if not bool(torch.isfinite(x_ND).all()):
-        raise DataError("features are not finite; the encoder that made them has diverged")
+    _check_problem(x_ND, targets, c_R)
     target_NK = _soft(targets, classes).to(x_ND)
     center_D, scale_D = x_ND.mean(0), x_ND.std(0, correction=0)
     scale_D = torch.where(scale_D > 1e-12, scale_D, torch.ones_like(scale_D))
@@ -93,6 +88,17 @@ def fit_logistic(
         gap_R <= tol,
         iterations,
     )
+
+
+def _check_problem(x_ND: Tensor, targets: Tensor, c_R: Tensor) -> None:
+    if not (len(c_R) and bool((c_R > 0).all())):
+        raise ConfigError(f"C={c_R.tolist()} must be positive")
+    if x_ND.ndim != 2 or len(x_ND) != len(targets) or not len(x_ND):
+        raise DataError(
+            f"features {tuple(x_ND.shape)} and targets {tuple(targets.shape)} do not fit each other"
+        )
+    if first_not_finite(x_ND) is not None:
+        raise DataError("features are not finite; the encoder that made them has diverged")
 
 
 def _soft(targets: Tensor, classes: int | None) -> Tensor:
@@ -191,17 +197,16 @@ class _State:
     memory: list[tuple[Tensor, Tensor, Tensor]]
 
     def keep(self, mask: Tensor) -> "_State":
-        tensors = (
-            self.index,
-            self.theta,
-            self.logits,
-            self.gradient,
-            self.ridge,
-            self.start,
-            self.stalled,
-        )
+        """The problems of `mask` alone."""
         return _State(
-            *(t[mask] for t in tensors), [tuple(t[mask] for t in pair) for pair in self.memory]
+            self.index[mask],
+            self.theta[mask],
+            self.logits[mask],
+            self.gradient[mask],
+            self.ridge[mask],
+            self.start[mask],
+            self.stalled[mask],
+            [(s[mask], y[mask], rho[mask]) for s, y, rho in self.memory],
         )
 
 
@@ -228,6 +233,7 @@ def _lbfgs(problem: _Problem, max_iter: int, tol: float) -> tuple[Tensor, Tensor
     state = _begin(problem)
     theta_all, count = problem.zeros(), len(state.index)
     gap_all, objective_all = torch.zeros(2, count, dtype=torch.float64, device=theta_all.device)
+    iteration = 0
     for iteration in range(max_iter + 1):
         objective = problem.objective(state.theta, state.logits, state.ridge)
         gap = _gap(state.gradient, state.ridge, state.start) / objective
@@ -305,19 +311,19 @@ def _line_search(
     step, low = torch.ones_like(slope0), torch.zeros_like(slope0)
     high = torch.full_like(slope0, torch.inf)
     stalled = slope0 >= 0  # rounding has eaten the descent: nothing more to gain
-    settled = stalled.clone()
+    done = stalled.clone()
     for _ in range(30):
         moved = state.logits + step.to(logits_d)[:, None, None] * logits_d
         gain = problem.loss(moved) - value0 + step * cross + 0.5 * step.square() * square
         slope = _dot(problem.residual(moved), logits_d) + cross + step * square
         too_far = gain > 1e-4 * step * slope0
         too_near = ~too_far & (slope < 0.9 * slope0)
-        settled = settled | ~(too_far | too_near)
-        if bool(settled.all()):
+        done = done | ~(too_far | too_near)
+        if bool(done.all()):
             break
-        high = torch.where(too_far & ~settled, step, high)
-        low = torch.where(too_near & ~settled, step, low)
-        step = torch.where(settled, step, torch.where(high.isinf(), 2 * step, 0.5 * (low + high)))
-    stalled = stalled | (~settled & (low == 0))
-    step = torch.where(stalled, torch.zeros_like(step), torch.where(settled, step, low))
+        high = torch.where(too_far & ~done, step, high)
+        low = torch.where(too_near & ~done, step, low)
+        step = torch.where(done, step, torch.where(high.isinf(), 2 * step, 0.5 * (low + high)))
+    stalled = stalled | (~done & (low == 0))
+    step = torch.where(stalled, torch.zeros_like(step), torch.where(done, step, low))
     return step, stalled, state.logits + step.to(logits_d)[:, None, None] * logits_d

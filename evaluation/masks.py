@@ -35,7 +35,8 @@ def _checked_mask(bank: ImageBank, i: int) -> np.ndarray:
     mask, names = bank.sample(i).part_mask, bank.dataset.part_names
     if mask is None:
         raise DataError(
-            f"{bank.paths[i]} has no part mask; part segmentation needs a set with masks for all its images"
+            f"{bank.paths[i]} has no part mask; part segmentation needs a set with masks for all "
+            "its images"
         )
     highest = int(mask.max()) if mask.ndim == 2 else len(mask)
     if highest > len(names):
@@ -49,12 +50,12 @@ def cell_shares(masks: Tensor, classes: int, grid: int) -> Tensor:
     """How much of each grid cell each id covers.
 
     Cross-entropy of a cell's prediction against these shares is the mean cross-entropy of its
-    pixels, so nothing is rounded to one id a cell.
+    pixels, so nothing is rounded to one id per cell.
 
     Args:
         masks: uint8 (n, H, W) of ids, or (n, P, H, W) of 0/1.
         classes: K of an id mask; not used for a multi-label one.
-        grid: cells a side.
+        grid: cells per side.
 
     Returns:
         float32 (n, K or P, grid, grid).

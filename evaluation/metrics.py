@@ -32,7 +32,7 @@ def topk_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def per_class_mean(hits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the classes present in `labels` of each class's own accuracy (balanced accuracy)."""
+    """Mean of the accuracies of the classes present in `labels` (balanced accuracy)."""
     return float(np.mean([hits[labels == c].mean() for c in np.unique(labels)]))
 
 
@@ -160,16 +160,6 @@ class PairedTest:
     @property
     def p_text(self) -> str:
         return f"p={self.p:.2g}" if self.p >= 0.001 else "p<0.001"
-
-    def sentence(self) -> str:
-        """The difference in points, seed by seed, and what can be said of it."""
-        points = f"{100 * self.mean:+.1f} points"
-        if self.n < 2:
-            return f"{points} on a single seed: nothing can be said about the spread"
-        verdict = "larger than" if self.beyond_spread else "within"
-        each = ", ".join(f"{100 * d:+.1f}" for d in self.each)
-        spread = f"± {100 * self.sd:.1f} over {self.n} seeds ({each})"
-        return f"{points} {spread}, {verdict} the seeds' spread (paired t, {self.p_text})"
 
 
 def paired_test(a: Sequence[float], b: Sequence[float]) -> PairedTest:

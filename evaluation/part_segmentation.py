@@ -2,8 +2,9 @@
 
 A few labelled images, one softmax regression shared by all positions (a 1x1 convolution) fitted to
 its optimum, so the figure has no step size, no number of epochs and no initialisation in it.
-Metric: data-set-level IoU (METHODS §1.6). Sets whose parts overlap get one sigmoid a part instead
-of the softmax; a part is found where its logit is above 0.
+Metric: intersection and union summed over the data set (arXiv 2309.13822; docs/method.md, section
+13). Sets whose parts overlap get one sigmoid per part instead of the softmax; a part is found where
+its logit is above 0.
 
 Shapes: n shots, D channels, g grid side, K ids including the background, R draws, B images, H = W
 side of the masks.
@@ -17,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evaluation.features import check_finite, iterate_features, on_grid
+from evaluation.cells import CellReader
+from evaluation.config import LinearDecoderConfig
 from evaluation.logistic import fit_logistic
-from evaluation.masks import cell_shares, read_masks
+from evaluation.masks import read_masks
 from evaluation.metrics import id_counts, iou_of_counts, mean_iou, plane_counts
 from ssl_parts.data.bank import ImageBank
 from ssl_parts.encoders import Encoder
@@ -42,11 +44,7 @@ class SegmentationResult:
     draws_with_background: tuple[float, ...]
     iou_per_class: tuple[float, ...]
     names: tuple[str, ...]
-    shots: int
-    n_test: int
-    stages: tuple[str, ...]
-    grid: int
-    converged: bool
+    converged: bool = True  # whether every decoder reached its optimum
 
 
 @dataclass(frozen=True)
@@ -63,57 +61,39 @@ def few_shot_part_segmentation(
     train_bank: ImageBank,
     test_bank: ImageBank,
     shots: int | None,
-    seed: int = 0,
+    config: LinearDecoderConfig | None = None,
     *,
-    draws: int = 3,
-    stages: Sequence[str] | None = None,
-    grid: int = 16,
-    weight_decay: float = 0.01,
-    balance: float = 0.5,
-    test_indices: np.ndarray | None = None,
     batch: int = 64,
     device: str | torch.device = "cpu",
 ) -> SegmentationResult:
-    """Train a linear decoder on a few labelled images, test on all of `test_bank`.
+    """Train a linear decoder on a few labelled images and test it on all of `test_bank`.
 
     Args:
-        shots: labelled training images; None for all of them (then there is one draw).
-        seed: of the draws: draw r depends on (seed, r) and the number of training images alone.
-        draws: independent choices of the labelled images, averaged.
-        stages: maps that make the features, each resized to the grid and concatenated; None for
-            all stages.
-        grid: cells a side on which the decoder works; its scores are resized bilinearly to the
-            masks.
-        weight_decay: the decoder minimises mean cross-entropy + weight_decay / 2 * ||W||^2 on standardised features.
-        balance: an id that covers the share f of the labelled pixels weighs f^-balance. 0 is plain
-            cross-entropy, which gives small parts to the background; 1 weighs all ids alike.
-        test_indices: positions of the test bank, all by default.
+        shots: labelled training images; None for all of them (then there is one draw). Draw r
+            depends on (config.seed, r) and the number of training images alone.
+        config: the settings; their defaults where it is None.
 
     Raises:
-        ConfigError: more shots than training images, no draw, a stage that is not there.
+        ConfigError: more shots than training images, a stage that is not there.
         DataError: an image without a part mask, non-finite features.
     """
-    stages = tuple(stages or encoder.stages)
-    chosen = draw_shots(len(train_bank), shots, draws, seed)
+    config = config or LinearDecoderConfig()
+    stages = encoder.check_stages(config.layers or encoder.stages)
+    cells = CellReader(encoder, tuple(stages), config.grid, batch, device)
+    chosen = draw_shots(len(train_bank), shots, config.draws, config.seed)
     labelled = np.unique(np.concatenate(chosen))
-    points, targets = labelled_points(encoder, train_bank, labelled, stages, grid, batch, device)
-    rows = [np.searchsorted(labelled, c) for c in chosen]
+    points, targets = cells.read_labelled(train_bank, labelled)
     # no share for the background: multi-label
     overlapping = targets.shape[2] == len(train_bank.dataset.part_names)
-    decoders = [
-        fit_decoder(points[r], targets[r], weight_decay, balance, overlapping) for r in rows
-    ]
-    order = np.arange(len(test_bank)) if test_indices is None else np.asarray(test_indices)
-    counts = apply_decoders(encoder, test_bank, order, decoders, stages, grid, batch, device)
-    return summarise(
-        counts,
-        ("background", *test_bank.dataset.part_names),
-        shots=len(chosen[0]),
-        n_test=len(order),
-        stages=stages,
-        grid=grid,
-        converged=all(d.converged for d in decoders),
-    )
+    decoders = []
+    for rows in (np.searchsorted(labelled, c) for c in chosen):
+        x_nND, shares_nNK = points[rows], targets[rows]
+        decoders.append(
+            fit_decoder(x_nND, shares_nNK, config.weight_decay, config.balance, overlapping)
+        )
+    counts = apply_decoders(cells, test_bank, decoders)
+    converged = all(decoder.converged for decoder in decoders)
+    return summarise(counts, ("background", *test_bank.dataset.part_names), converged)
 
 
 def draw_shots(images: int, shots: int | None, draws: int, seed: int) -> list[np.ndarray]:
@@ -135,29 +115,6 @@ def draw_shots(images: int, shots: int | None, draws: int, seed: int) -> list[np
     ]
 
 
-def labelled_points(
-    encoder: Encoder,
-    bank: ImageBank,
-    indices: np.ndarray,
-    stages: Sequence[str],
-    grid: int,
-    batch: int = 64,
-    device: str | torch.device = "cpu",
-) -> tuple[Tensor, Tensor]:
-    """Features (n, g*g, D) and shares (n, g*g, K) of each id in the cells of these images, on
-    `device`.
-    """
-    shares_nKgg = cell_shares(read_masks(bank, indices), len(bank.dataset.part_names) + 1, grid).to(
-        device
-    )
-    points = []
-    for chunk, features in iterate_features(encoder, bank, stages, indices, batch, device):
-        map_BDgg = on_grid(features.maps, stages, grid)
-        check_finite(map_BDgg, chunk, bank)
-        points.append(map_BDgg.flatten(2).transpose(1, 2))
-    return torch.cat(points).clone(), shares_nKgg.flatten(2).transpose(1, 2)
-
-
 def fit_decoder(
     points_nND: Tensor,
     shares_nNK: Tensor,
@@ -171,7 +128,7 @@ def fit_decoder(
     Args:
         points_nND: features of the cells of the labelled images.
         shares_nNK: what each id covers of each cell.
-        balance: see `few_shot_part_segmentation`; the mean weight is 1. Only with one softmax.
+        balance: see `LinearDecoderConfig`; the mean weight is 1. Only with one softmax.
         independent: K sigmoids and binary cross-entropy in place of one softmax.
         tol: certified relative distance of the objective from its optimum.
     """
@@ -195,27 +152,19 @@ def fit_decoder(
 
 
 def apply_decoders(
-    encoder: Encoder,
-    bank: ImageBank,
-    indices: np.ndarray,
-    decoders: Sequence[LinearDecoder],
-    stages: Sequence[str],
-    grid: int,
-    batch: int = 64,
-    device: str | torch.device = "cpu",
+    cells: CellReader, bank: ImageBank, decoders: Sequence[LinearDecoder]
 ) -> np.ndarray:
-    """Counts (R, 2, K) over the pixels of all these images, one pass of the encoder for all
-    decoders.
+    """Count intersections and unions (R, 2, K) over the pixels of all images of a bank, with one
+    pass of the encoder for all decoders.
     """
     weight = torch.cat([d.weight_KD for d in decoders])[..., None, None]
     bias = torch.cat([d.bias_K for d in decoders])
-    total: np.ndarray | int = 0
-    for chunk, features in iterate_features(encoder, bank, stages, indices, batch, device):
-        logits = F.conv2d(on_grid(features.maps, stages, grid), weight, bias)
+    totals = []
+    for chunk, map_BDgg in cells.iterate(bank):
+        each = F.conv2d(map_BDgg, weight, bias).unflatten(1, (len(decoders), -1)).unbind(1)
         masks = read_masks(bank, chunk)
-        each = logits.unflatten(1, (len(decoders), -1)).unbind(1)
-        total = total + np.stack([pixel_counts(scores_BKgg, masks) for scores_BKgg in each])
-    return total
+        totals.append(np.stack([pixel_counts(scores_BKgg, masks) for scores_BKgg in each]))
+    return np.sum(totals, axis=0)
 
 
 def pixel_counts(scores_BKgg: Tensor, masks: Tensor) -> np.ndarray:
@@ -234,22 +183,23 @@ def pixel_counts(scores_BKgg: Tensor, masks: Tensor) -> np.ndarray:
     return id_counts(large.argmax(1).cpu().numpy(), masks.numpy(), large.shape[1])
 
 
-def summarise(counts: np.ndarray, names: Sequence[str], **described: object) -> SegmentationResult:
-    """From the counts (R, 2, K) of the draws to the result."""
+def summarise(
+    counts: np.ndarray, names: Sequence[str], converged: bool = True
+) -> SegmentationResult:
+    """Turn the counts (R, 2, K) of the draws into IoU of the classes `names`."""
     iou = np.stack([iou_of_counts(c) for c in counts])
     parts = tuple(mean_iou(row, background=False) for row in iou)
     everything = tuple(mean_iou(row, background=True) for row in iou)
     occurs = ~np.isnan(iou).all(0)
     each = np.full(iou.shape[1], np.nan)
     each[occurs] = np.nanmean(iou[:, occurs], axis=0)
-    sd = float(np.std(parts, ddof=1)) if len(parts) > 1 else float("nan")
     return SegmentationResult(
-        float(np.mean(parts)),
-        float(np.mean(everything)),
-        sd,
-        parts,
-        everything,
-        tuple(each.tolist()),
-        tuple(names),
-        **described,
+        miou=float(np.mean(parts)),
+        miou_with_background=float(np.mean(everything)),
+        sd=float(np.std(parts, ddof=1)) if len(parts) > 1 else float("nan"),
+        draws=parts,
+        draws_with_background=everything,
+        iou_per_class=tuple(each.tolist()),
+        names=tuple(names),
+        converged=converged,
     )

@@ -1,23 +1,28 @@
-"""results.json: what was measured, under which protocol, on what, by which code. One row an
-encoder and protocol.
+"""results.json: what was measured, under which protocol, on what, by which code.
 
-A row is plain JSON; `Row` names its fields. Values are fractions; tables print percent.
+One shape for all commands: `version`, `command`, `rows` (one row per encoder and protocol) and
+`extra` (sections of that command). `results.schema.json` beside this file is its JSON schema,
+`read_results` its reader, which also reads what earlier versions wrote. Imports no torch.
 """
 
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
+from evaluation.earlier_results import as_version_2
 from ssl_parts.errors import DataError
+from ssl_parts.files import write_atomic
 
-SCHEMA = 1
+VERSION = 2
+Command = Literal["pretrain", "compare", "evaluate", "finetune", "heads", "discover"]
+# fraction: of 1, printed in percent (accuracy, IoU, NMI, ARI). percent, number: printed as they are
+Unit = Literal["fraction", "percent", "number"]
 
 
 @dataclass(frozen=True)
@@ -28,20 +33,46 @@ class Measure:
     sd: float | None  # sample deviation over `values`; None for a single one
     values: list[float]
     interval: list[float] | None = None  # 95 %, where the protocol states one
+    unit: Unit = "fraction"
 
     @classmethod
-    def of(cls, values: Sequence[float], interval: Sequence[float] | None = None) -> "Measure":
-        """Mean and sample standard deviation of repetitions."""
+    def of(
+        cls,
+        values: Sequence[float],
+        interval: Sequence[float] | None = None,
+        unit: Unit = "fraction",
+    ) -> "Measure":
+        """Mean and sample standard deviation of repetitions.
+
+        Raises:
+            DataError: no value.
+        """
         numbers = [float(v) for v in values]
         if not numbers:
             raise DataError("a measure needs at least one value")
         sd = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
-        return cls(
-            float(np.mean(numbers)),
-            sd,
-            numbers,
-            list(map(float, interval)) if interval is not None else None,
-        )
+        bounds = None if interval is None else [float(v) for v in interval]
+        return cls(float(np.mean(numbers)), sd, numbers, bounds, unit)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "Measure":
+        """The measure of a dictionary; null stands for NaN.
+
+        Raises:
+            DataError: a field is missing or unknown, or a unit that is none.
+        """
+        try:
+            measure = cls(**raw)
+        except TypeError as error:
+            raise DataError(f"not a measure of results.json: {error}") from error
+        if measure.unit not in get_args(Unit):
+            raise DataError(f"unit {measure.unit!r} is none of {', '.join(get_args(Unit))}")
+        values = [_number(v) for v in measure.values]
+        return replace(measure, mean=_number(measure.mean), values=values)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 @dataclass(frozen=True)
@@ -50,10 +81,10 @@ class Row:
 
     name: str  # the arm: "base", "base + PARTICLE", a file
     protocol: str  # id in evaluation/PROTOCOLS.md
-    version: int  # of that protocol; raised when its numbers change
-    data: str  # name of the data set
+    version: int  # of that protocol; raised when its numbers change. 0: not recorded
+    data: str  # name of the data set, as tables call it
     splits: dict[str, int]  # images used: {"train": 300, "val": 0, "test": 243}
-    resolution: int  # side of the square in pixels
+    resolution: int  # side of the square in pixels; 0: not recorded
     fit: str  # how an image becomes the square
     layer: str  # stage(s) that were read
     pooling: str  # how a vector was made of the last map; "" for dense protocols
@@ -74,10 +105,23 @@ class Row:
             DataError: a field is missing or unknown.
         """
         try:
-            values = {key: Measure(**value) for key, value in raw["values"].items()}
+            values = {key: Measure.from_json(value) for key, value in raw["values"].items()}
             return cls(**{**raw, "values": values})
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"not a row of results.json: {error}") from error
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a results.json holds.
+
+    extra: sections by name; which ones a command writes stands in docs/run_folder.md.
+    """
+
+    command: Command
+    rows: list[Row]
+    extra: dict[str, Any] = field(default_factory=dict)
+    version: int = VERSION
 
 
 def config_hash(config: Any) -> str:
@@ -85,61 +129,46 @@ def config_hash(config: Any) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def save_results(path: Path | str, rows: Mapping[str, Any] | Iterable[Row], **extra: Any) -> None:
-    """Write results.json atomically: a sibling temporary file, flushed, renamed.
+def save_results(path: Path | str, command: Command, rows: Iterable[Row], **extra: Any) -> Results:
+    """Write results.json so that a reader sees the old or the new file, never half of one.
 
     Args:
         path: the file; its folder is made.
-        rows: `Row`s, or a dictionary that holds what the caller wants to keep (it is written as it
-            is).
-        extra: further top-level keys, as command or seconds.
+        command: which command measured.
+        extra: further sections, as seconds or differences.
+
+    Returns:
+        what was written.
     """
     path = Path(path)
-    content = dict(rows) if isinstance(rows, Mapping) else {"rows": [asdict(row) for row in rows]}
-    document = {"schema": SCHEMA, **content, **extra}
+    results = Results(command, list(rows), extra)
+    document = {
+        "version": results.version,
+        "command": command,
+        "rows": [asdict(row) for row in results.rows],
+        "extra": extra,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(_finite(document), file, indent=1, default=str)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def load_results(path: Path | str) -> dict[str, Any]:
-    """What `save_results` wrote, with `rows` as a list of `Row`s where they are rows.
-
-    Raises:
-        DataError: no such file, not JSON, or written by a newer schema.
-    """
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not a results file: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        seen = document.get("schema") if isinstance(document, dict) else type(document).__name__
-        raise DataError(f"{path} has results schema {seen!r}; this version reads {SCHEMA}")
-    if isinstance(document.get("rows"), list):
-        document["rows"] = [Row.from_json(row) for row in document["rows"]]
-    return document
+    write_atomic(path, json.dumps(_finite(document), indent=1, default=str))
+    return results
 
 
 def _finite(value: Any) -> Any:
     """NaN and infinity become null: JSON has neither."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(k): _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
-    if isinstance(value, np.generic):
-        return _finite(value.item())
     return value
 
 
 def combine(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
-    """One row of several whose encoders were trained with these seeds: each value's mean and
-    spread over the seeds.
+    """Join rows whose encoders were trained with these seeds: each value's mean and spread over
+    the seeds.
 
     Raises:
         DataError: the rows differ in protocol, data or resolution.
@@ -148,103 +177,99 @@ def combine(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
         raise DataError(f"{len(rows)} rows cannot be combined over {len(seeds)} seeds")
     first = rows[0]
     for row in rows[1:]:
-        for key in (
-            "protocol",
-            "version",
-            "data",
-            "splits",
-            "resolution",
-            "fit",
-            "layer",
-            "pooling",
-            "selection",
-        ):
+        for key in COMPARABLE:
             if getattr(row, key) != getattr(first, key):
                 raise DataError(
-                    f"rows of {first.name} differ in {key}: {getattr(first, key)} and {getattr(row, key)}"
+                    f"rows of {first.name} differ in {key}: {getattr(first, key)} and "
+                    f"{getattr(row, key)}"
                 )
-    values = {key: Measure.of([row.values[key].mean for row in rows]) for key in first.values}
-    kept = asdict(first) | {"encoder": {"name": first.encoder.get("name")}}
-    return Row(
-        **(
-            kept
-            | {"values": values, "seeds": list(seeds), "seconds": sum(row.seconds for row in rows)}
-        )
+    values = {
+        key: Measure.of([row.values[key].mean for row in rows], unit=measure.unit)
+        for key, measure in first.values.items()
+    }
+    return replace(
+        first,
+        values=values,
+        seeds=list(seeds),
+        encoder={"name": first.encoder.get("name")},
+        seconds=sum(row.seconds for row in rows),
     )
 
 
-def format_measure(measure: Measure | Mapping[str, Any] | float | None) -> str:
-    """Percent, with the deviation where there are repetitions: "41.2 ± 0.8"."""
-    if isinstance(measure, Mapping):
-        measure = Measure(**measure)
-    if isinstance(measure, int | float):
-        measure = Measure.of([float(measure)])
-    if measure is None or measure.mean is None or math.isnan(measure.mean):
-        return "–"
-    spread = "" if measure.sd is None else f" ± {100 * measure.sd:.1f}"
-    return f"{100 * measure.mean:.1f}{spread}"
-
-
-def format_table(
-    rows: Mapping[str, Any] | Sequence[Row],
-    columns: Mapping[str, str] | None = None,
-    notes: bool = True,
-) -> str:
-    """A Markdown table that also reads well in a terminal: one line an arm, one column a value,
-    all in percent.
+def combine_seeds(tables: Mapping[int, Sequence[Row]]) -> list[Row]:
+    """Rows of the same arms and protocols, measured for each seed, joined over the seeds.
 
     Args:
-        rows: `Row`s; or name → a dictionary with "values" (as `evaluate_encoder` returns) or of
-            values.
-        columns: value → heading, in order; all values by their own names otherwise.
-        notes: end with what the numbers are: images, resolution, seeds.
+        tables: seed → the rows of its run.
+
+    Raises:
+        DataError: as `combine`; a seed without one of the rows of the first.
     """
-    lines = _as_lines(rows)
-    keys = (
-        list(columns)
-        if columns
-        else list(dict.fromkeys(key for _, values, _ in lines for key in values))
-    )
-    heads = ["", *((columns or {}).get(key, key) for key in keys)]
-    cells = [
-        [name, *(format_measure(values.get(key)) for key in keys)] for name, values, _ in lines
-    ]
-    described = list(dict.fromkeys(note for _, _, note in lines if note)) if notes else []
-    return "\n".join([markdown_table(heads, cells), *(["", *described] if described else [])])
+    by_seed = {
+        seed: {(row.name, row.protocol): row for row in rows} for seed, rows in tables.items()
+    }
+    first = next(iter(by_seed.values()), {})
+    for seed, rows in by_seed.items():
+        missing = [key for key in first if key not in rows]
+        if missing:
+            name, protocol = missing[0]
+            raise DataError(f"seed {seed} has no row of {name} under {protocol}")
+    return [combine([rows[key] for rows in by_seed.values()], list(by_seed)) for key in first]
 
 
-def markdown_table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns stand below each other, the first to the left, the others to
-    the right.
+# what must be the same for rows to stand under one mean
+COMPARABLE = (
+    "protocol",
+    "version",
+    "data",
+    "splits",
+    "resolution",
+    "fit",
+    "layer",
+    "pooling",
+    "selection",
+)
+
+
+def read_results(path: Path | str) -> Results:
+    """Read a results.json of any version.
+
+    Raises:
+        DataError: no such file, not JSON, no results, or of a later version.
     """
-    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
-    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
-    return "\n".join(_line(line, widths) for line in [heads, rule, *cells])
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first = cells[0].ljust(widths[0])
-    return "| " + " | ".join([first, *(c.rjust(w) for c, w in zip(cells[1:], widths[1:]))]) + " |"
-
-
-def _as_lines(rows: Mapping[str, Any] | Sequence[Row]) -> list[tuple[str, Mapping[str, Any], str]]:
-    """(name, values, note) for each line of the table."""
-    if not isinstance(rows, Mapping):
-        return [(row.name, row.values, describe(row)) for row in rows]
-    lines = []
-    for name, row in rows.items():
-        values = row.get("values", row)
-        lines.append((name, values, row.get("note", "") if "values" in row else ""))
-    return lines
-
-
-def describe(row: Row) -> str:
-    """The protocol of a row in one sentence."""
-    split = ", ".join(f"{count} {name}" for name, count in row.splits.items() if count)
-    pooling = f", {row.pooling}" if row.pooling else ""
-    seeds = f"seed {', '.join(map(str, row.seeds))}" if row.seeds else "no seed"
-    repeated = [f"{row.settings[key]} {key}" for key in ("draws", "folds") if key in row.settings]
-    return (
-        f"{row.protocol} v{row.version} on {row.data} ({split} images, {row.resolution} px {row.fit}); "
-        f"{row.layer}{pooling}; selection {row.selection}; {', '.join([*repeated, seeds])}."
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not a results file: {error}") from error
+    document = as_version_2(document)
+    version = document.get("version") if isinstance(document, dict) else type(document).__name__
+    if version != VERSION:
+        raise DataError(
+            f"{path} has results version {version!r}; this release reads {VERSION} and earlier ones"
+        )
+    command, rows = document.get("command"), document.get("rows")
+    if command not in get_args(Command) or not isinstance(rows, list):
+        raise DataError(f"{path} is not a results file: it names no command, or holds no rows")
+    return Results(
+        cast(Command, command), [Row.from_json(row) for row in rows], document.get("extra") or {}
     )
+
+
+def keep_earlier(path: Path, rows: Sequence[Row]) -> Path | None:
+    """Move a results.json aside that was measured differently from `rows`, which are to replace it.
+
+    The same measurement again is replaced; so is what can no longer be read.
+
+    Returns:
+        where the earlier file is now; None where there is nothing to keep.
+    """
+    try:
+        earlier = read_results(path).rows
+    except DataError:
+        return None
+    hashes = [[row.config_hash for row in each] for each in (earlier, rows)]
+    if hashes[0] == hashes[1]:
+        return None
+    kept = path.with_name(f"results_{config_hash(hashes[0])}.json")
+    path.replace(kept)
+    return kept

@@ -1,5 +1,5 @@
-"""Part segmentation with an upsampling decoder, on a frozen or a fine-tuned encoder (METHODS
-§1.6).
+"""Part segmentation with an upsampling decoder, on a frozen or a fine-tuned encoder, after the
+released code of PARTICLE (arXiv 2309.13822; docs/method.md, section 1.6).
 
 Differences from the released code are deliberate: the epoch is chosen on validation images that
 are neither in the training nor in the test images (or not chosen at all), and mirrored images swap
@@ -10,7 +10,7 @@ background, or P parts).
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,43 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.features import frozen
+from evaluation.config import SegmenterConfig
 from evaluation.metrics import iou_of_counts, mean_iou
 from evaluation.part_segmentation import pixel_counts
 from ssl_parts.data.flip import swap_ids
-from ssl_parts.encoders import Encoder
-from ssl_parts.errors import ConfigError, TrainingError
-
-
-@dataclass
-class SegmenterConfig:
-    """How decoder (and encoder) are trained."""
-
-    finetune: bool = True  # train the encoder too; otherwise its features are computed once
-    # channels of the decoder's blocks, each doubles the size; null: [256, 128, 64]
-    widths: list[int] | None = None
-    epochs: int = 200
-    lr: float = 1e-5  # Adam's, for everything that is trained; constant
-    batch: int = 8
-    flip: float = 0.5  # probability of mirroring
-    freeze_norm: bool = False  # fine-tuning keeps the encoder's batch-norm statistics
-    validate_every: int = 5  # epochs between looks at the validation images, where there are any
-
-    def check(self) -> None:
-        """ConfigError for the first value out of range."""
-        for key in ("epochs", "batch", "validate_every"):
-            if getattr(self, key) < 1:
-                raise ConfigError(
-                    f"protocol.segmenter.{key}={getattr(self, key)} must be at least 1"
-                )
-        if not 0 < self.lr < 1:
-            raise ConfigError(f"protocol.segmenter.lr={self.lr} must lie between 0 and 1")
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"protocol.segmenter.flip={self.flip} is a probability")
-        if self.widths is not None and (not self.widths or min(self.widths) < 1):
-            raise ConfigError(
-                f"protocol.segmenter.widths={self.widths}: give one or more channel counts, or null"
-            )
+from ssl_parts.encoders import Encoder, evaluating
+from ssl_parts.encoders.modes import keep_norm_statistics
+from ssl_parts.errors import TrainingError
 
 
 class UpsamplingDecoder(nn.Module):
@@ -107,13 +77,14 @@ class Segmenter:
     def scores(self, images_BCHW: Tensor) -> Tensor:
         """Logits of uint8 images, at the decoder's size."""
         device = next(self.decoder.parameters()).device
-        with frozen(self.encoder), frozen(self.decoder):
+        with evaluating(self.encoder, self.decoder), torch.inference_mode():
             maps = self.encoder(images_BCHW.to(device).float() / 255).maps[self.encoder.last_stage]
             return self.decoder(maps.float())
 
-    def counts(self, chunks: Iterator[LabelledImages]) -> np.ndarray:
-        """Counts (2, K) over the pixels of all chunks."""
-        return sum(pixel_counts(self.scores(chunk.images), chunk.masks) for chunk in chunks)
+    def counts(self, chunks: Iterable[LabelledImages]) -> np.ndarray:
+        """Count intersections and unions (2, K) over the pixels of all chunks."""
+        each = [pixel_counts(self.scores(chunk.images), chunk.masks) for chunk in chunks]
+        return np.sum(each, axis=0)
 
 
 def train_segmenter(
@@ -123,6 +94,7 @@ def train_segmenter(
     scores: int,
     config: SegmenterConfig,
     *,
+    finetune: bool,
     pairs: Sequence[tuple[int, int]] = (),
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -132,6 +104,7 @@ def train_segmenter(
 
     Args:
         encoder: left as it is; fine-tuning works on a copy.
+        finetune: train the encoder too; otherwise its features are computed once.
         scores: K: number of ids with the background, or of parts for multi-label masks.
         pairs: mask ids that change places when an image is mirrored
             (`ssl_parts.data.flip.left_right_pairs`, + 1).
@@ -144,32 +117,47 @@ def train_segmenter(
     torch_seed = torch.Generator().manual_seed(seed)
     decoder = _new_decoder(encoder, scores, config, torch_seed).to(device)
     source = (
-        _Tuned(encoder, train, pairs, device, config)
-        if config.finetune
-        else _Kept(encoder, train, pairs, device)
+        _TunedMaps(encoder, train, pairs, device, config)
+        if finetune
+        else _FrozenMaps(encoder, train, pairs, device)
     )
     parameters = [*decoder.parameters(), *source.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=config.lr)
-    best: tuple[float, int, dict, dict] | None = None
+    best: _Kept | None = None
     for epoch in range(1, config.epochs + 1):
         _epoch(decoder, source, optimizer, len(train), config, np.random.default_rng([seed, epoch]))
-        look = epoch % config.validate_every == 0 or epoch == config.epochs
-        if validation is not None and look:
-            value = _validate(
-                Segmenter(source.encoder, decoder, epoch, float("nan")), validation, config.batch
-            )
-            if best is None or value > best[0]:
-                best = (
-                    value,
-                    epoch,
-                    copy.deepcopy(decoder.state_dict()),
-                    copy.deepcopy(source.state()),
-                )
+        due = epoch % config.validate_every == 0 or epoch == config.epochs
+        if validation is not None and due:
+            segmenter = Segmenter(source.encoder, decoder, epoch, float("nan"))
+            value = _validate(segmenter, validation, config.batch)
+            if best is None or value > best.value:
+                best = _Kept.of(value, epoch, decoder, source)
     if best is None:
         return Segmenter(source.encoder, decoder, config.epochs, float("nan"))
-    decoder.load_state_dict(best[2])
-    source.load(best[3])
-    return Segmenter(source.encoder, decoder, best[1], best[0])
+    decoder.load_state_dict(best.decoder)
+    source.load(best.encoder)
+    return Segmenter(source.encoder, decoder, best.epoch, best.value)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Weights of the epoch that was best on the validation images so far, and its mIoU."""
+
+    value: float
+    epoch: int
+    decoder: dict[str, Tensor]
+    encoder: dict[str, Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        value: float,
+        epoch: int,
+        decoder: UpsamplingDecoder,
+        source: "_TunedMaps | _FrozenMaps",
+    ) -> "_Kept":
+        states = copy.deepcopy(decoder.state_dict()), copy.deepcopy(source.state())
+        return cls(value, epoch, *states)
 
 
 def _new_decoder(
@@ -184,7 +172,7 @@ def _new_decoder(
 
 def _epoch(
     decoder: UpsamplingDecoder,
-    source: "_Tuned | _Kept",
+    source: "_TunedMaps | _FrozenMaps",
     optimizer: torch.optim.Optimizer,
     n: int,
     config: SegmenterConfig,
@@ -232,7 +220,7 @@ def mirror(
 
 
 def mirrored_masks(masks: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
-    """Masks of the mirrored images; pairs are mask ids 1..P (plane id - 1 of a multi-label mask)."""
+    """Masks of mirrored images; pairs are mask ids 1..P (plane id - 1 of a multi-label mask)."""
     if masks.ndim == 3:
         return swap_ids(masks.flip(-1), pairs)
     order = list(range(masks.shape[1]))
@@ -247,7 +235,7 @@ def _validate(segmenter: Segmenter, images: LabelledImages, batch: int) -> float
     return mean_iou(iou_of_counts(counts), background=True)
 
 
-class _Tuned:
+class _TunedMaps:
     """Maps of a copy of the encoder that learns."""
 
     def __init__(
@@ -255,7 +243,7 @@ class _Tuned:
         encoder: Encoder,
         data: LabelledImages,
         pairs: Sequence[tuple[int, int]],
-        device: object,
+        device: str | torch.device,
         config: SegmenterConfig,
     ) -> None:
         self.encoder = copy.deepcopy(encoder).to(device).requires_grad_(True)
@@ -271,9 +259,8 @@ class _Tuned:
 
     def train(self) -> None:
         self.encoder.train()
-        for module in self.encoder.modules():
-            if self.freeze_norm and isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        if self.freeze_norm:
+            keep_norm_statistics(self.encoder)
 
     def batch(self, rows: np.ndarray, flags: np.ndarray) -> tuple[Tensor, Tensor]:
         images, masks = mirror(self.data.images[rows], self.data.masks[rows], flags, self.pairs)
@@ -287,7 +274,7 @@ class _Tuned:
         self.encoder.load_state_dict(state)
 
 
-class _Kept:
+class _FrozenMaps:
     """Maps of the frozen encoder, computed once for the images and for their mirror images."""
 
     def __init__(
@@ -295,13 +282,13 @@ class _Kept:
         encoder: Encoder,
         data: LabelledImages,
         pairs: Sequence[tuple[int, int]],
-        device: object,
+        device: str | torch.device,
         batch: int = 32,
     ) -> None:
         self.encoder, self.device = encoder.to(device), device
         self.masks = torch.stack([data.masks, mirrored_masks(data.masks, pairs)])
         sides = []
-        with frozen(encoder):
+        with evaluating(encoder), torch.inference_mode():
             for images in (data.images, data.images.flip(-1)):
                 maps = [
                     encoder(b.to(device).float() / 255).maps[encoder.last_stage].cpu()

@@ -1,4 +1,4 @@
-"""Which images a protocol may look at: few-label draws, stratified splits, folds. Functions of
+"""Which images a protocol may use: few-label draws, stratified splits, folds. Functions of
 (labels, seed).
 """
 
@@ -39,7 +39,8 @@ def few_label_indices(labels: np.ndarray, shots: int | float, seed: int) -> np.n
         wanted = max(1, round(shots * len(members))) if 0 < shots < 1 else int(shots)
         if wanted > len(members):
             raise DataError(
-                f"shots={wanted} but class {label} has {len(members)} images; lower shots or leave the class out"
+                f"shots={wanted} but class {label} has {len(members)} images; lower shots or leave "
+                "the class out"
             )
         chosen.append(members[:wanted])
     return np.sort(np.concatenate(chosen)).astype(np.int64)

@@ -65,8 +65,8 @@ def test_packages_named_on_the_site_exist():
 
 def test_every_package_is_on_the_site():
     packages = [path.parent for path in (REPO / "ssl_parts").glob("*/__init__.py")]
-    missing = {f"ssl_parts.{path.name}" for path in packages} - set(identifiers())
-    assert missing == set() and "evaluation" in identifiers()
+    named = {".".join(name.split(".")[:2]) for name in identifiers()}
+    assert {f"ssl_parts.{path.name}" for path in packages} <= named and "evaluation" in named
 
 
 def test_sections_of_the_methods_that_are_cited_exist():

@@ -83,7 +83,11 @@ def room_of(module: str) -> str | None:
 
 
 def test_every_file_stands_in_a_room():
-    without = [name for name in MODULES if room_of(name) is None and name not in ("ssl_parts", "ssl_parts.__main__")]
+    without = [
+        name
+        for name in MODULES
+        if room_of(name) is None and name not in ("ssl_parts", "ssl_parts.__main__")
+    ]
     assert not without
 
 

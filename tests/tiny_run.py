@@ -5,15 +5,15 @@ rounds of three steps.
 import json
 from pathlib import Path
 
-CLOCKS = ("pairs_per_second", "data_wait", "gpu_memory_gb")
+CLOCKS = ("pairs_per_second", "images_per_second", "data_wait", "gpu_memory_gb")
 
 OVERRIDES = [
     "data.images=24", "data.test_images=40", "data.size=48", "data.species=4", "encoder.width=0.125",
     "train.batch=8", "train.base_epochs=1", "train.epochs=1", "train.rounds=2", "train.checkpoint_every=1",
     "train.log_every=1", "objective.hidden=16", "objective.projection=8", "parts.size=8", "parts.k=3",
-    "parts.foreground.size=8", "parts.batch=8", "evaluation.shots=1", "evaluation.draws=1", "evaluation.part_shots=4",
-    "evaluation.part_draws=1", "evaluation.part_grid=8", "run.precision=fp32", "run.threads=1", "run.trackers=[]",
-    "run.pictures=false",
+    "parts.foreground.size=8", "parts.batch=8", "evaluation.few_label.shots=[1]", "evaluation.few_label.draws=1",
+    "evaluation.parts.shots=[4]", "evaluation.parts.draws=1", "evaluation.parts.grid=8",
+    "run.precision=fp32", "run.threads=1", "run.trackers=[]", "run.pictures=false",
 ]  # fmt: skip
 
 

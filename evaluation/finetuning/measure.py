@@ -1,5 +1,5 @@
-"""The protocol "fine-tuned classifier": every test image once, none dropped, by the weights that
-the training names.
+"""The protocol `finetune`: every test image once, none dropped, by the weights that the training
+names.
 
 Selection is the last step, or the best of a validation split; the test split decides nothing.
 """
@@ -7,15 +7,14 @@ Selection is the last step, or the best of a validation split; the test split de
 import numpy as np
 import torch
 
-from evaluation.features import frozen
 from evaluation.heads import Head
 from evaluation.metrics import bootstrap_interval, per_class_mean, topk_hits
 from evaluation.results import Measure
 from ssl_parts.data import ImageBank
+from ssl_parts.encoders import evaluating
 from ssl_parts.errors import DataError
 
 PROTOCOL, VERSION = "finetune", 1
-COLUMNS = {"top1": "top-1", "top5": "top-5", "per_class": "class mean"}
 
 
 def classify(head: Head, bank: ImageBank, batch: int = 64) -> np.ndarray:
@@ -26,7 +25,7 @@ def classify(head: Head, bank: ImageBank, batch: int = 64) -> np.ndarray:
     logits = []
     for start in range(0, len(bank), batch):
         images = bank.images(np.arange(start, min(start + batch, len(bank))))
-        with frozen(head):
+        with evaluating(head), torch.inference_mode():
             logits.append(head(images.to(device).float().div(255)).float().cpu())
     return torch.cat(logits).numpy()
 
@@ -43,8 +42,8 @@ def measure_classifier(
     labels = bank.labels
     if labels.min() < 0 or labels.max() >= head.classes:
         raise DataError(
-            f"{bank.dataset.name} ({bank.dataset.split}) has labels {labels.min()}..{labels.max()}, but the head knows "
-            f"classes 0..{head.classes - 1}"
+            f"{bank.dataset.name} ({bank.dataset.split}) has labels {labels.min()}.."
+            f"{labels.max()}, but the head knows classes 0..{head.classes - 1}"
         )
     logits = classify(head, bank, batch)
     hits = topk_hits(logits, labels, 1)

@@ -3,16 +3,24 @@ augmentation for all.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from evaluation.finetuning.config import load_finetune
-from evaluation.finetuning.measure import COLUMNS
+from evaluation.finetuning.compose import load_finetune
 from evaluation.finetuning.train import finetune
 from evaluation.heads.overlap import CENTRE
-from evaluation.metrics import paired_test
-from evaluation.results import Row, combine, format_table, save_results
+from evaluation.results import Results, Row, combine_seeds, save_results
+from evaluation.tables import (
+    Difference,
+    difference_table,
+    format_table,
+    headings,
+    markdown_table,
+    paired_difference,
+    statements,
+)
 from ssl_parts.errors import ConfigError
 from ssl_parts.files import write_atomic
 
@@ -97,9 +105,9 @@ def finetune_table(
     nothing to be compared with.
 
     Raises:
-        ConfigError: an unknown arm or key; a seed twice.
+        ConfigError: an unknown arm or key; no seed, or a seed twice.
     """
-    if len(set(seeds)) < len(seeds):
+    if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds {seeds}: each seed once")
     chosen = choose_arms(arms)
     planned = {
@@ -107,71 +115,85 @@ def finetune_table(
         for name, arm in chosen.items()
         for seed in seeds
     }  # every mistake is found before the first step
-    folder: Path | None = None
-    results = {}
+    folder = next(iter(planned.values())).run.folder
+    results: dict[tuple[str, int], Results] = {}
+    rows: list[Row] = []
     for seed in seeds:  # seed after seed: a table of fewer seeds is there early
         for name in chosen:
             config = planned[name, seed]
-            folder = folder or Path(config.run.dir) / config.run.name
             config.run.name = f"{config.run.name}/{name}/seed_{seed}"
-            results[name, seed] = finetune(config)
-        done = seeds[: seeds.index(seed) + 1]
-        rows = write_table(
-            folder, chosen, {key: results[key] for key in results if results[key]}, done
-        )
+            found = finetune(config)
+            if found is not None:
+                results[name, seed] = found
+        rows = write_table(folder, chosen, results, seeds[: seeds.index(seed) + 1])
     return rows
 
 
-def write_table(folder: Path, arms: dict[str, Arm], results: dict, seeds: list[int]) -> list[Row]:
-    """table.md and results.json over these seeds: accuracy, differences (see `Arm.against`),
+def write_table(
+    folder: Path, arms: dict[str, Arm], results: dict[tuple[str, int], Results], seeds: list[int]
+) -> list[Row]:
+    """Write table.md and results.json over these seeds: accuracy, differences (see `Arm.against`),
     overlap.
     """
     if not results:
         return []  # only the main process has results
-    rows, combined = [], {}
-    for name, arm in arms.items():
-        row = combine([results[name, seed]["rows"][0] for seed in seeds], seeds)
-        combined[name] = row
-        rows.append(Row(**{**vars(row), "name": arm.label}))
-    lines = [format_table(rows, COLUMNS, notes=False), "", note(rows[0], seeds)]
-    lines += differences(arms, results, seeds)
+    tables = {seed: rows_of_seed(arms, results, seed) for seed in seeds}
+    rows, columns = combine_seeds(tables), headings(tables[seeds[0]])
+    gains = differences(arms, list(tables.values()))
     overlap = {
-        name: mean_overlap([results[name, seed].get("overlap", {}) for seed in seeds])
+        name: mean_overlap([results[name, seed].extra.get("overlap", {}) for seed in seeds])
         for name in arms
     }
-    lines += ["", overlap_table(arms, overlap)]
-    text = "\n".join(lines)
+    paragraphs = [
+        format_table(rows, columns, notes=False),
+        note(rows[0], seeds),
+        *([difference_table(gains, columns)] if gains else []),
+        *statements(gains, columns),
+        overlap_table(arms, overlap),
+    ]
+    text = "\n\n".join(paragraphs)
     write_atomic(folder / "table.md", text + "\n")
-    save_results(folder / "results.json", rows, overlap=overlap)
+    save_results(
+        folder / "results.json",
+        "heads",
+        rows,
+        seeds=seeds,
+        differences=[{"arm": g.arm, "against": g.against, "tests": g.as_json()} for g in gains],
+        overlap=overlap,
+    )
     print(f"\n{text}\n\nResults: {folder / 'results.json'}")
     return rows
 
 
+def rows_of_seed(
+    arms: dict[str, Arm], results: dict[tuple[str, int], Results], seed: int
+) -> list[Row]:
+    """The rows of all arms for one seed, named as the table names the arms."""
+    return [
+        replace(row, name=arm.label)
+        for name, arm in arms.items()
+        for row in results[name, seed].rows
+    ]
+
+
 def note(row: Row, seeds: list[int]) -> str:
+    """What the table's numbers are, in one sentence."""
     split = ", ".join(f"{count} {name}" for name, count in row.splits.items() if count)
     train = row.settings["train"]
     return (
-        f"{row.protocol} v{row.version} on {row.data} ({split} images, {row.resolution} px {row.fit}), "
-        f"{row.encoder['name']}, {train['epochs']} epochs, batch {train['batch']}; selection {row.selection}; "
-        f"mean ± sd over seeds {', '.join(map(str, seeds))}."
+        f"{row.protocol} v{row.version} on {row.data} ({split} images, {row.resolution} px "
+        f"{row.fit}), {row.encoder['name']}, {train['epochs']} epochs, batch {train['batch']}; "
+        f"selection {row.selection}; mean ± sd over seeds {', '.join(map(str, seeds))}."
     )
 
 
-def differences(arms: dict[str, Arm], results: dict, seeds: list[int]) -> list[str]:
-    """Each arm's top-1 minus that of the arm it is compared with, seed by seed, with a paired
-    test.
-    """
-    top1 = {
-        name: [results[name, seed]["rows"][0].values["top1"].mean for seed in seeds]
-        for name in arms
-    }
-    lines = []
-    for name, arm in arms.items():
-        if name == arm.against or arm.against not in arms:
-            continue
-        test = paired_test(top1[arm.against], top1[name])
-        lines.append(f"- {arm.label} against {ARMS[arm.against].label}: {test.sentence()}.")
-    return ["", *lines] if lines else []
+def differences(arms: dict[str, Arm], tables: Sequence[Sequence[Row]]) -> list[Difference]:
+    """Each arm compared with the arm of `Arm.against`, where that is in the table too."""
+    return [
+        paired_difference(tables, arm.label, ARMS[arm.against].label)
+        for name, arm in arms.items()
+        if name != arm.against and arm.against in arms
+    ]
 
 
 def mean_overlap(measured: list[dict]) -> dict[str, dict[str, float]]:
@@ -184,28 +206,26 @@ def mean_overlap(measured: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def overlap_table(arms: dict[str, Arm], overlap: dict[str, dict]) -> str:
-    """Markdown: a line for each arm and each thing it looks with, channels as their mean; the
+    """Markdown: one line per arm and map or kind of region, channels as their mean; the image's
     centre once for all.
     """
     heads = ["in box", "on part", "mass in box", "IoU", "IoU > 0.5", "parts reached"]
-    lines = ["| | looks with | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * len(heads)]
+    lines = []
     for number, (name, arm) in enumerate(arms.items()):
-        for look, values in mean_of_channels(overlap[name]).items():
-            if look == CENTRE and number:
+        for place, values in mean_of_channels(overlap[name]).items():
+            if place == CENTRE and number:
                 continue
             cells = [f"{100 * values[key]:.1f}" if key in values else "–" for key in heads]
-            lines.append(
-                f"| {'any' if look == CENTRE else arm.label} | {look} | " + " | ".join(cells) + " |"
-            )
-    return "\n".join(lines)
+            lines.append([f"{'any' if place == CENTRE else arm.label}, {place}", *cells])
+    return markdown_table(["evidence", *heads], lines)
 
 
-def mean_of_channels(looks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Looks "mid channel 0", "mid channel 1", ... as one, "mid channels", with what is known of
-    them together.
+def mean_of_channels(overlap: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Join "mid channel 0", "mid channel 1", ... into "mid channels", with what is known of them
+    together.
     """
     groups: dict[str, list[dict[str, float]]] = {}
-    for name, values in looks.items():
+    for name, values in overlap.items():
         groups.setdefault(re.sub(r" channel \d+$", " channels", name), []).append(values)
     return {
         name: {

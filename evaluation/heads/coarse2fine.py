@@ -1,61 +1,32 @@
-"""Coarse2Fine (Eshratifar et al., arXiv 1909.02680; METHODS §3): attended feature maps are mapped
-back to the image, and the image that they leave visible is classified again.
+"""Coarse2Fine (Eshratifar et al., arXiv 1909.02680): attended feature maps are mapped back to the
+image, and the image that they leave visible is classified again.
 
 From the abstract: two training stages, the differentiable inverse mapping, orthogonal
 initialisation of the attention. Everything else (pooling, layers of the mapping, the two
-regularisers) is reconstructed from the abstract.
+regularisers, the mean of both softmaxes) is reconstructed from the abstract. Formulas:
+docs/method.md, section 3.
 
 Shapes: B images, M attention maps, D channels, C classes, H W a map, S the image's side.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evaluation.heads.head import Head, Looks, fp32
+from evaluation.heads.config import Coarse2FineConfig
+from evaluation.heads.head import Head, Localization, fp32
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError
 
 
-@dataclass
-class Coarse2FineConfig:
-    name: str = "coarse2fine"  # key of evaluation.heads.HEADS
-    maps: int = 32  # attention maps M; at most the channels of the encoder's last map
-    orthogonal: bool = True  # rows of the attention's weight start orthonormal
-    coarse: float = (
-        # share of the training in stage 1 (cross-entropy of the whole image only); 0 starts with
-        # stage 2
-        0.5
-    )
-    # channels of the inverse mapping at its coarsest level; each level finer has half, at least 8
-    width: int = 64
-    sparsity: float = 0.05  # weight of mean(r)
-    smoothness: float = 0.05  # weight of the total variation of r
-    scale: float = 100.0  # of the unit-length attended features before the classifier
-
-    def check(self) -> None:
-        for key in ("maps", "width"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"head.{key}={getattr(self, key)} must be at least 1")
-        if not 0 <= self.coarse < 1:
-            raise ConfigError(
-                f"head.coarse={self.coarse}: a share in [0, 1) of the training is needed"
-            )
-        if self.sparsity < 0 or self.smoothness < 0 or self.scale <= 0:
-            raise ConfigError(
-                "head.sparsity and head.smoothness must not be negative, head.scale must be positive"
-            )
-
-
-class Coarse2Fine(Head):
+class Coarse2Fine(Head[Coarse2FineConfig]):
     """Stage 1: L = CE(y). Stage 2: L = CE(y) + CE(y_f) + 0.05 mean(r) + 0.05 TV(r), with y_f the
     logits of x_f = r x + (1 - r) mean colour; gradients reach the attention through r.
 
     Logits are the log of the mean of both passes' softmax, of the first pass alone until stage 2
-    has begun. looks: the mean attention and the inverse map r.
+    has begun. localize: the mean attention and the inverse map r.
 
     Raises:
         ConfigError: more maps than channels, whose rows cannot be orthonormal.
@@ -66,26 +37,27 @@ class Coarse2Fine(Head):
     def __init__(
         self, encoder: Encoder, classes: int, config: Coarse2FineConfig, frozen: bool = False
     ) -> None:
-        super().__init__(encoder, classes, frozen)
-        self.config = config
+        super().__init__(encoder, classes, config, frozen)
         stage = encoder.last_stage
         dim = encoder.dims[stage]
         if config.maps > dim:
             raise ConfigError(
-                f"head.maps={config.maps} but {encoder.name}'s last map has {dim} channels: at most {dim}"
+                f"head.maps={config.maps} but {encoder.name}'s last map has {dim} channels: at most "
+                f"{dim}"
             )
         self.attention = nn.Conv2d(dim, config.maps, 1, bias=False)
         if config.orthogonal:
             nn.init.orthogonal_(self.attention.weight)
         self.classifier = nn.Linear(config.maps * dim, classes)
         self.inverse = InverseMapping(dim + config.maps, config.width, encoder.strides[stage])
+        self.fine_begun: Tensor
         self.register_buffer("fine_begun", torch.tensor(False))
 
     def forward(self, images: Tensor) -> Tensor:
-        logits, attended = self._look(images)
+        logits, attended = self._classify(images)
         if not self.fine_begun:
             return logits
-        fine, _ = self._look(self.cut(images, self.inverse(attended, images.shape[-2:])))
+        fine, _ = self._classify(self.cut(images, self.inverse(attended, images.shape[-2:])))
         both = torch.stack([fp32(logits).log_softmax(-1), fp32(fine).log_softmax(-1)])
         return both.logsumexp(0) - math.log(2)
 
@@ -97,13 +69,13 @@ class Coarse2Fine(Head):
         progress: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        logits, attended = self._look(images)
+        logits, attended = self._classify(images)
         coarse = F.cross_entropy(fp32(logits), labels)
         if progress < self.config.coarse:
             return {"loss": coarse, "coarse": coarse}
         self.fine_begun.fill_(True)
         r_B1SS = self.inverse(attended, images.shape[-2:])
-        fine = F.cross_entropy(fp32(self._look(self.cut(images, r_B1SS))[0]), labels)
+        fine = F.cross_entropy(fp32(self._classify(self.cut(images, r_B1SS))[0]), labels)
         sparsity, smoothness = r_B1SS.mean(), total_variation(r_B1SS)
         total = (
             coarse + fine + self.config.sparsity * sparsity + self.config.smoothness * smoothness
@@ -117,17 +89,19 @@ class Coarse2Fine(Head):
         }
 
     @torch.no_grad()
-    def looks(self, images: Tensor) -> Looks:
+    def localize(self, images: Tensor) -> Localization:
         map_BDHW = self.encoder(images).maps[self.encoder.last_stage]
         attention_BMHW = self.attention(map_BDHW).relu()
         r_B1SS = self.inverse(attended_maps(map_BDHW, attention_BMHW), images.shape[-2:])
-        return Looks(maps={"attention": fp32(attention_BMHW).mean(1), "inverse map": r_B1SS[:, 0]})
+        return Localization(
+            maps={"attention": fp32(attention_BMHW).mean(1), "inverse map": r_B1SS[:, 0]}
+        )
 
     def cut(self, images: Tensor, r_B1SS: Tensor) -> Tensor:
         """What r leaves visible; the rest has the encoder's mean colour."""
-        return r_B1SS * images + (1 - r_B1SS) * self.encoder.mean.view(3, 1, 1)
+        return r_B1SS * images + (1 - r_B1SS) * _colour_of(self.encoder)
 
-    def _look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
         map_BDHW = self.encoder(images).maps[self.encoder.last_stage]
         attention_BMHW = self.attention(map_BDHW).relu()
         features_BF = bilinear_attention_pool(map_BDHW, attention_BMHW)
@@ -136,12 +110,18 @@ class Coarse2Fine(Head):
         )
 
 
+def _colour_of(encoder: Encoder) -> Tensor:
+    """The encoder's mean colour (3,1,1)."""
+    mean: Tensor = encoder.get_buffer("mean")
+    return mean.view(3, 1, 1)
+
+
 def bilinear_attention_pool(map_BDHW: Tensor, attention_BMHW: Tensor, eps: float = 1e-6) -> Tensor:
     """Mean over positions of F * A_m for each map, concatenated (B, M*D), signed square root, unit
     length, in fp32.
 
-    x / sqrt(|x| + eps) is the signed square root without its infinite slope at 0: an attention map that is zero
-    everywhere gives zeros and finite gradients.
+    x / sqrt(|x| + eps) is the signed square root without its infinite slope at 0: an attention map
+    that is zero everywhere gives zeros and finite gradients.
     """
     with torch.autocast(map_BDHW.device.type, enabled=False):
         pooled_BMD = torch.einsum("bdhw,bmhw->bmd", fp32(map_BDHW), fp32(attention_BMHW))

@@ -1,26 +1,29 @@
 """What every supervised head shares: an encoder of any family, frozen or not, logits, loss terms,
-and what it looks at.
+and where in an image it finds its evidence.
 
 Shapes: B images, C classes, D channels, H W a map or an image, R boxes.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evaluation.heads.config import HeadConfig
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError
 
+SettingsT = TypeVar("SettingsT", bound=HeadConfig)
+
 
 @dataclass(frozen=True)
-class Looks:
-    """Where a head looks in a batch of images, for pictures and for the measured overlap.
+class Localization:
+    """Where a head finds its evidence in images, for pictures and for the measured overlap.
 
-    maps: name -> (B,h,w), non-negative, any size: the larger, the more the method looks there.
+    maps: name -> (B,h,w), non-negative, any size: the larger, the more the head uses that place.
     boxes: name -> (B,R,4), x0 y0 x1 y1 as shares of the image.
     valid: name of boxes -> (B,R) bool, False where the method found no such region.
     """
@@ -30,7 +33,7 @@ class Looks:
     valid: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Head(nn.Module, ABC):
+class Head(nn.Module, ABC, Generic[SettingsT]):
     """A classifier on an encoder: `forward(images) -> logits`, `loss(images, labels) -> terms`,
     the total under "loss".
 
@@ -42,14 +45,20 @@ class Head(nn.Module, ABC):
         ConfigError: no class to tell.
     """
 
-    def __init__(self, encoder: Encoder, classes: int, frozen: bool = False) -> None:
+    config_class: ClassVar[type[HeadConfig]]
+
+    def __init__(
+        self, encoder: Encoder, classes: int, config: SettingsT, frozen: bool = False
+    ) -> None:
         super().__init__()
         if classes < 1:
             raise ConfigError(
-                f"classes={classes}: a head needs at least one class; does the data set have labels?"
+                f"classes={classes}: a head needs at least one class; does the data set have "
+                "labels?"
             )
         self.encoder = encoder
         self.classes = classes
+        self.config = config
         self.frozen = frozen
         if frozen:
             encoder.requires_grad_(False).eval()
@@ -60,7 +69,7 @@ class Head(nn.Module, ABC):
             self.encoder.eval()
         return self
 
-    def encoders(self) -> list[nn.Module]:
+    def encoders(self) -> list[Encoder]:
         """The networks that came in from outside (for their own learning rate); more than one
         where streams have each its own."""
         return [self.encoder]
@@ -89,8 +98,11 @@ class Head(nn.Module, ABC):
         """
 
     @abstractmethod
-    def looks(self, images: Tensor) -> Looks:
-        """Where the method looks; takes no gradient. Switch the head to evaluation mode first."""
+    def localize(self, images: Tensor) -> Localization:
+        """Where the head finds its evidence in images (B,3,H,W); takes no gradient.
+
+        Switch the head to evaluation mode first.
+        """
 
 
 def fp32(x: Tensor) -> Tensor:

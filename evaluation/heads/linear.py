@@ -1,30 +1,17 @@
 """The yardstick: pooled features and one linear layer. With a fine-tuned encoder it is plain
 fine-tuning, with a frozen one a linear probe trained by gradient descent."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evaluation.heads.head import Head, Looks, energy, fp32
+from evaluation.heads.config import LinearConfig
+from evaluation.heads.head import Head, Localization, energy, fp32
 from ssl_parts.encoders import Encoder
-from ssl_parts.errors import ConfigError
 
 
-@dataclass
-class LinearConfig:
-    name: str = "linear"  # key of evaluation.heads.HEADS
-    # of the classifier's initial weights; 0 starts every image at equal odds
-    init_std: float = 0.01
-
-    def check(self) -> None:
-        if self.init_std < 0:
-            raise ConfigError(f"head.init_std={self.init_std} must be at least 0")
-
-
-class Linear(Head):
-    """Cross-entropy of a linear layer on `Features.pooled`. looks: the length of the last map's
+class Linear(Head[LinearConfig]):
+    """Cross-entropy of a linear layer on `Features.pooled`. localize: the length of the last map's
     vectors.
     """
 
@@ -33,7 +20,7 @@ class Linear(Head):
     def __init__(
         self, encoder: Encoder, classes: int, config: LinearConfig, frozen: bool = False
     ) -> None:
-        super().__init__(encoder, classes, frozen)
+        super().__init__(encoder, classes, config, frozen)
         self.classifier = nn.Linear(encoder.feature_dim, classes)
         nn.init.normal_(self.classifier.weight, std=config.init_std)
         nn.init.zeros_(self.classifier.bias)
@@ -52,5 +39,7 @@ class Linear(Head):
         return {"loss": F.cross_entropy(fp32(self(images)), labels)}
 
     @torch.no_grad()
-    def looks(self, images: Tensor) -> Looks:
-        return Looks(maps={"energy": energy(self.encoder(images).maps[self.encoder.last_stage])})
+    def localize(self, images: Tensor) -> Localization:
+        return Localization(
+            maps={"energy": energy(self.encoder(images).maps[self.encoder.last_stage])}
+        )

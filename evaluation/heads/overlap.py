@@ -1,7 +1,7 @@
-"""How well what a head looks at overlaps with the object and its parts: pointing game, IoU, parts
+"""How well a head's evidence overlaps with the object and its parts: pointing game, IoU, parts
 reached.
 
-A figure of where a method looks means little alone, so the centre of the image is measured beside
+Such a figure means little alone, so the centre of the image is measured beside
 it: photographers and drawn scenes put the object there. Boxes are x0 y0 x1 y1 as shares of the
 image.
 
@@ -17,13 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from evaluation.features import frozen
-from evaluation.heads.head import Head, Looks
+from evaluation.heads.head import Head, Localization
 from ssl_parts.data import ImageBank, Sample
-from ssl_parts.parts.foreground.mined_boxes import boxes_of
-from ssl_parts.parts.refinement.components import largest_component
+from ssl_parts.encoders import evaluating
+from ssl_parts.parts.foreground.mined_boxes import boxes_of, largest_component
 
-HALF = 0.5  # of a map's range: what lies above it is where the method looks
+HALF = 0.5  # of a map's range: what lies above it counts as found
 NEAR = 0.1  # a keypoint is reached within this share of the box's longer side
 CENTRE = "centre of the image"
 
@@ -43,7 +42,7 @@ class Truth:
         size = sample.image.shape[-1]
         box = None if sample.box is None else torch.tensor(sample.box) / size
         mask = sample.part_mask
-        if mask is not None and mask.ndim == 3:  # several labels a pixel: any one of them will do
+        if mask is not None and mask.ndim == 3:  # several labels per pixel: any one of them will do
             mask = (mask * torch.arange(1, len(mask) + 1, dtype=torch.uint8)[:, None, None]).amax(0)
         points = sample.keypoints
         points = None if points is None else points[points[:, 2] > 0][:, :2] / size
@@ -88,9 +87,9 @@ def measure_overlap(
     for start in range(0, len(order), batch):
         chunk = order[start : start + batch]
         truths = [Truth.of(bank.sample(int(i))) for i in chunk]
-        with frozen(head):
-            looks = head.looks(bank.images(chunk).to(device).float().div(255))
-        for name, values in overlap_of(looks, truths).items():
+        with evaluating(head), torch.inference_mode():
+            found = head.localize(bank.images(chunk).to(device).float().div(255))
+        for name, values in overlap_of(found, truths).items():
             for key, listed in values.items():
                 sums[name][key] += listed
     return {
@@ -98,21 +97,21 @@ def measure_overlap(
     }
 
 
-def overlap_of(looks: Looks, truths: list[Truth]) -> dict[str, dict[str, list[float]]]:
-    """The figures of `measure_overlap`, one value an image where it applies."""
+def overlap_of(where: Localization, truths: list[Truth]) -> dict[str, dict[str, list[float]]]:
+    """The figures of `measure_overlap`, one value per image where it applies."""
     found: dict[str, dict[str, list[float]]] = {}
     centre = torch.zeros(len(truths), 3, 3)
     centre[:, 1, 1] = 1
-    for name, map_Nhw in {**looks.maps, CENTRE: centre}.items():
+    for name, map_Nhw in {**where.maps, CENTRE: centre}.items():
         found[name] = _of_map(map_Nhw.float().cpu(), truths, shaped=name != CENTRE)
-    for group in sorted({name.rsplit(" ", 1)[0] for name in looks.maps if " channel " in name}):
+    for group in sorted({name.rsplit(" ", 1)[0] for name in where.maps if " channel " in name}):
         members = [
-            m.float().cpu() for name, m in looks.maps.items() if name.startswith(f"{group} ")
+            m.float().cpu() for name, m in where.maps.items() if name.startswith(f"{group} ")
         ]
         peaks_NR2 = torch.stack([peaks_of(m) for m in members], 1)
         found[f"{group}s"] = {"parts reached": _parts_reached(peaks_NR2, truths)}
-    for name, boxes_NR4 in looks.boxes.items():
-        found[name] = _of_boxes(boxes_NR4.float().cpu(), looks.valid[name].cpu(), truths)
+    for name, boxes_NR4 in where.boxes.items():
+        found[name] = _of_boxes(boxes_NR4.float().cpu(), where.valid[name].cpu(), truths)
     return {
         name: {key: v for key, v in values.items() if v}
         for name, values in found.items()
@@ -144,15 +143,15 @@ def box_of_map(map_Nhw: Tensor, finer: int = 4) -> Tensor:
 
 def _of_map(map_Nhw: Tensor, truths: list[Truth], shaped: bool) -> dict[str, list[float]]:
     peaks_N2 = peaks_of(map_Nhw)
-    boxed = [i for i, truth in enumerate(truths) if truth.box_4 is not None]
+    boxes = {i: truth.box_4 for i, truth in enumerate(truths) if truth.box_4 is not None}
     parted = [i for i, truth in enumerate(truths) if truth.has_parts]
     values = {
-        "in box": [float(_inside(peaks_N2[i], truths[i].box_4)) for i in boxed],
+        "in box": [float(_inside(peaks_N2[i], box_4)) for i, box_4 in boxes.items()],
         "on part": [float(truths[i].parts_at(peaks_N2[i : i + 1])[0] > 0) for i in parted],
     }
     if shaped:
-        ious = [_iou(box_of_map(map_Nhw[i : i + 1])[0], truths[i].box_4) for i in boxed]
-        values["mass in box"] = [_mass_inside(map_Nhw[i], truths[i].box_4) for i in boxed]
+        ious = [_iou(box_of_map(map_Nhw[i : i + 1])[0], box_4) for i, box_4 in boxes.items()]
+        values["mass in box"] = [_mass_inside(map_Nhw[i], box_4) for i, box_4 in boxes.items()]
         values |= {"IoU": ious, "IoU > 0.5": [float(iou > 0.5) for iou in ious]}
     return values
 

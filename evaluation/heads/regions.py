@@ -17,7 +17,7 @@ from ssl_parts.encoders import Encoder
 def square_anchors(
     height: int, width: int, sides: Sequence[float], device: torch.device | None = None
 ) -> Tensor:
-    """One square an anchor, of each side around each cell's centre, moved so that it lies inside
+    """One square per anchor, of each side around each cell's centre, moved so that it lies inside
     the image.
 
     Returns (A,4), A = len(sides)*H*W: all cells of the first side in row-major order, then the
@@ -64,7 +64,8 @@ def choose_apart(
     keeps apart, the best unchosen anchor is returned and marked invalid: the shapes never depend
     on the data.
 
-    Returns: anchors_BGM long, valid_BGM bool.
+    Returns:
+        anchors (B,G,M) long, valid (B,G,M) bool.
     """
     B, G, A = scores_BGA.shape
     if G * count > A:
@@ -81,8 +82,10 @@ def choose_apart(
             valid.append(free_BA.gather(1, pick_B1)[:, 0])
             taken_BA = taken_BA.scatter(1, pick_B1, True)
             free_BA = free_BA & (overlap_AA[pick_B1[:, 0]] <= limit) & ~taken_BA
-    stacked = (torch.stack(each, 1).view(B, count, G).transpose(1, 2) for each in (picks, valid))
-    return tuple(stacked)
+    picks_BGM, valid_BGM = (
+        torch.stack(each, 1).view(B, count, G).transpose(1, 2) for each in (picks, valid)
+    )
+    return picks_BGM, valid_BGM
 
 
 def crop_boxes(images_BCHW: Tensor, boxes_BR4: Tensor, size: int) -> Tensor:

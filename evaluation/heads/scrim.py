@@ -1,23 +1,24 @@
-"""SCRIM (Multimedia Tools and Applications, 2024; METHODS §4): two attention modules whose part
+"""SCRIM (Multimedia Tools and Applications, 2024): two attention modules whose part
 features are contrasted by class and module over a class-balanced batch, and fine regions ranked by
 how well they tell the class.
 
 From the abstract: dual coarse and fine localization, contrast by class and module over many
-images, ranking of regions by their informativeness. Layers, terms and weights are reconstructed
-from the abstract.
+images, ranking of regions by their informativeness. Layers, anchors, the three n-pair terms
+and all weights are reconstructed from the abstract. Formulas: docs/method.md, section 4.
 
 Shapes: B images, G modules (groups), M regions of a group, R = G*M, D channels, C classes, A
 anchors, H W a map.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from evaluation.heads.head import Head, Looks, fp32
+from evaluation.heads.config import SCRIMConfig
+from evaluation.heads.head import Head, Localization, fp32
 from evaluation.heads.regions import (
     attention_inside,
     choose_apart,
@@ -29,51 +30,13 @@ from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError
 
 
-@dataclass
-class SCRIMConfig:
-    name: str = "scrim"  # key of evaluation.heads.HEADS
-    modules: int = 2  # coarse part localizations G, each with fine regions of its own
-    regions: int = 2  # fine regions M of each module
-    # of regions, as shares of the image's
-    sides: list[float] = field(default_factory=lambda: [0.3, 0.45, 0.6])
-    # side at which a region is encoded, as a share of the image's: cost goes with its square
-    region_size: float = 0.5
-    overlap: float = 0.25  # largest IoU of two regions of an image
-    hidden: int = 128  # channels of the attention and of the navigator
-    attention_gain: float = 1.0  # how much a module's attention inside a region raises its score
-    margin: float = 1.0  # of the ranking hinge
-    ranking: float = 1.0  # weight of the ranking; 0 leaves the navigator as it was drawn
-    contrast: float = 0.5  # weight of the class x module contrast; 0 leaves it out
-    temperature: float = 0.1  # of the contrast's cosines
-
-    def check(self) -> None:
-        for key in ("modules", "regions", "hidden"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"head.{key}={getattr(self, key)} must be at least 1")
-        if not self.sides or not all(0 < side <= 1 for side in self.sides):
-            raise ConfigError(
-                f"head.sides={list(self.sides)}: shares in (0, 1] of the image's side are needed"
-            )
-        if not 0 < self.region_size <= 1 or not 0 <= self.overlap <= 1:
-            raise ConfigError(
-                f"head.region_size={self.region_size} must lie in (0, 1], head.overlap={self.overlap} in [0, 1]"
-            )
-        if (
-            self.temperature <= 0
-            or min(self.margin, self.ranking, self.contrast, self.attention_gain) < 0
-        ):
-            raise ConfigError(
-                "head.temperature must be positive; margin, ranking, contrast, attention_gain not negative"
-            )
-
-
-class SCRIM(Head):
+class SCRIM(Head[SCRIMConfig]):
     """L = CE(all) + CE(global) + CE(regions) + ranking + 0.5 contrast.
 
     Logits are those of [global, a_1, a_2, regions]. Train it with batches of several images of
     each of several classes (data order P x Q): a batch without two images of a class leaves the
     strongest of the contrast's terms without positives. The contrast sees one process's batch.
-    looks: each module's attention and its regions.
+    localize: each module's attention and its regions.
 
     Raises:
         ConfigError: bad options. The first forward pass raises it for more regions than the map
@@ -85,8 +48,7 @@ class SCRIM(Head):
     def __init__(
         self, encoder: Encoder, classes: int, config: SCRIMConfig, frozen: bool = False
     ) -> None:
-        super().__init__(encoder, classes, frozen)
-        self.config = config
+        super().__init__(encoder, classes, config, frozen)
         stage = encoder.last_stage
         dim = encoder.dims[stage]
         self.coarse = nn.ModuleList(
@@ -101,7 +63,7 @@ class SCRIM(Head):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self._logits(self._look(images))
+        return self._logits(self._encode(images))
 
     def loss(
         self,
@@ -111,36 +73,38 @@ class SCRIM(Head):
         progress: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        seen = self._look(images)
-        region_loss_BR = region_losses(self.region_classifier(seen.regions_BRD), labels)
+        encoded = self._encode(images)
+        region_loss_BR = region_losses(self.region_classifier(encoded.regions_BRD), labels)
         terms = {
-            "all": F.cross_entropy(fp32(self._logits(seen)), labels),
-            "global": F.cross_entropy(fp32(self.global_classifier(seen.global_BD)), labels),
-            "regions": (region_loss_BR * seen.valid_BR).sum() / seen.valid_BR.sum().clamp(min=1),
+            "all": F.cross_entropy(fp32(self._logits(encoded)), labels),
+            "global": F.cross_entropy(fp32(self.global_classifier(encoded.global_BD)), labels),
+            "regions": (region_loss_BR * encoded.valid_BR).sum()
+            / encoded.valid_BR.sum().clamp(min=1),
             "ranking": ranking_hinge(
-                seen.scores_BGM,
-                region_loss_BR.view_as(seen.scores_BGM),
-                seen.valid_BR.view_as(seen.scores_BGM),
+                encoded.scores_BGM,
+                region_loss_BR.view_as(encoded.scores_BGM),
+                encoded.valid_BR.view_as(encoded.scores_BGM),
                 self.config.margin,
             ),
-            "contrast": class_module_contrast(seen.parts_BGD, labels, self.config.temperature),
+            "contrast": class_module_contrast(encoded.parts_BGD, labels, self.config.temperature),
         }
         weights = {"ranking": self.config.ranking, "contrast": self.config.contrast}
-        total = sum(weights.get(name, 1.0) * term for name, term in terms.items())
+        first, *others = [weights.get(name, 1.0) * term for name, term in terms.items()]
+        total = sum(others, start=first)
         return {"loss": total, **terms}
 
     @torch.no_grad()
-    def looks(self, images: Tensor) -> Looks:
-        seen = self._look(images)
+    def localize(self, images: Tensor) -> Localization:
+        encoded = self._encode(images)
         M = self.config.regions
         maps, boxes, valid = {}, {}, {}
         for g in range(self.config.modules):
-            maps[f"attention {g + 1}"] = seen.attention_BGHW[:, g]
-            boxes[f"regions {g + 1}"] = seen.boxes_BR4[:, g * M : (g + 1) * M]
-            valid[f"regions {g + 1}"] = seen.valid_BR[:, g * M : (g + 1) * M]
-        return Looks(maps, boxes, valid)
+            maps[f"attention {g + 1}"] = encoded.attention_BGHW[:, g]
+            boxes[f"regions {g + 1}"] = encoded.boxes_BR4[:, g * M : (g + 1) * M]
+            valid[f"regions {g + 1}"] = encoded.valid_BR[:, g * M : (g + 1) * M]
+        return Localization(maps, boxes, valid)
 
-    def _look(self, images: Tensor) -> "Seen":
+    def _encode(self, images: Tensor) -> "Encoded":
         features = self.encoder(images)
         map_BDHW = features.maps[self.encoder.last_stage]
         attention_BGHW = torch.stack([module(map_BDHW) for module in self.coarse], 1)
@@ -150,7 +114,7 @@ class SCRIM(Head):
             images, boxes_BR4, crop_pixels(self.encoder, images.shape[-1], self.config.region_size)
         )
         regions_BRD = self.encoder(crops).pooled.unflatten(0, valid_BR.shape)
-        return Seen(
+        return Encoded(
             features.pooled, attention_BGHW, parts_BGD, boxes_BR4, scores_BGM, valid_BR, regions_BRD
         )
 
@@ -158,11 +122,13 @@ class SCRIM(Head):
         """Boxes of all groups' regions (B,R,4), their scores (B,G,M) and which of them keep apart
         (B,R).
         """
-        anchors_A4 = square_anchors(*map_BDHW.shape[-2:], self.config.sides, map_BDHW.device)
+        height, width = map_BDHW.shape[-2:]
+        anchors_A4 = square_anchors(height, width, self.config.sides, map_BDHW.device)
         if self.config.modules * self.config.regions > len(anchors_A4):
             raise ConfigError(
-                f"head.modules={self.config.modules} x head.regions={self.config.regions} regions, but a map of "
-                f"{tuple(map_BDHW.shape[-2:])} cells has {len(anchors_A4)} anchors: use larger images or fewer regions"
+                f"head.modules={self.config.modules} x head.regions={self.config.regions} regions, "
+                f"but a map of {height} x {width} cells has {len(anchors_A4)} anchors: use larger "
+                "images or fewer regions"
             )
         areas_A = (anchors_A4[:, 2] - anchors_A4[:, 0]) * (anchors_A4[:, 3] - anchors_A4[:, 1])
         scores = []
@@ -186,16 +152,16 @@ class SCRIM(Head):
             valid_BGM.flatten(1),
         )
 
-    def _logits(self, seen: "Seen") -> Tensor:
-        regions_BRD = seen.regions_BRD * seen.valid_BR[..., None]
+    def _logits(self, encoded: "Encoded") -> Tensor:
+        regions_BRD = encoded.regions_BRD * encoded.valid_BR[..., None]
         return self.classifier(
-            torch.cat([seen.global_BD, seen.parts_BGD.flatten(1), regions_BRD.flatten(1)], 1)
+            torch.cat([encoded.global_BD, encoded.parts_BGD.flatten(1), regions_BRD.flatten(1)], 1)
         )
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What SCRIM computed of a batch."""
+class Encoded:
+    """What SCRIM computes of a batch: features, attention, regions."""
 
     global_BD: Tensor
     attention_BGHW: Tensor
@@ -220,7 +186,7 @@ class GatedAttention(nn.Module):
 
 
 def _navigator(dim: int, config: SCRIMConfig) -> nn.Sequential:
-    """One informativeness score a side and cell, (B,len(sides),H,W): the order of
+    """One informativeness score per side and cell, (B,len(sides),H,W): the order of
     `square_anchors`.
     """
     return nn.Sequential(

@@ -1,61 +1,34 @@
-"""TDSA-Loss (Chang et al., arXiv 2102.00367; METHODS §2): channels that belong to classes, and a
-high stage that tells the middle stage where to look.
+"""TDSA-Loss (Chang et al., arXiv 2102.00367): channels that belong to classes, and a high stage
+that gates the middle stage.
+
+Published, from the text and the released code: both terms, the masks, the gating, weights and
+schedule, VGG16-BN with widened convolutions. Reconstructed: the 1x1 convolutions that give any
+other encoder its class channels. Formulas: docs/method.md, section 2.
 
 Shapes: B images, C classes, X channels of one class, D = C*X, H W a map, N = H*W positions.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evaluation.heads.head import Head, LoneBatchNorm1d, Looks, choose_stages, fp32
+from evaluation.heads.config import TDSAConfig
+from evaluation.heads.head import Head, Localization, LoneBatchNorm1d, choose_stages, fp32
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import ConfigError
 
 
-@dataclass
-class TDSAConfig:
-    name: str = "tdsa"  # key of evaluation.heads.HEADS
-    # stages of the encoder; null: the last two (a ViT: two thirds of its depth, and the last)
-    mid: str | None = None
-    high: str | None = None
-    mid_channels: int = 9  # of each class at the middle stage; a multiple of high_channels
-    high_channels: int = 3  # of each class at the high stage
-    # VGG only, the paper's form: the stages' own last convolutions get these channels
-    widen: bool = False
-    hidden: int = 512  # of the classifier
-    # side of the pooled high map that the classifier reads; the paper's VGG at 224 px: 7
-    grid: int = 1
-    gating: bool = True  # the high stage's attention gates the middle stage's loss
-    discriminality: float = 1.5  # weights of the two terms, at both stages; 0 leaves a term out
-    diversity: float = 15.0
-
-    def check(self) -> None:
-        for key in ("mid_channels", "high_channels", "hidden", "grid"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"head.{key}={getattr(self, key)} must be at least 1")
-        if self.mid_channels % self.high_channels:
-            raise ConfigError(
-                f"head.mid_channels={self.mid_channels} is not a multiple of head.high_channels={self.high_channels}: "
-                "each high channel gates an equal number of middle ones"
-            )
-        if self.discriminality < 0 or self.diversity < 0:
-            raise ConfigError(
-                f"head.discriminality={self.discriminality}, head.diversity={self.diversity}: weights are not negative"
-            )
-
-
-class TDSA(Head):
-    """Cross-entropy + 1.5 L_dis + 15 L_div of the gated middle stage + the same of the high stage
-    [code].
+class TDSA(Head[TDSAConfig]):
+    """Cross-entropy + 1.5 L_dis + 15 L_div of the gated middle stage + the same of the high stage.
 
     Gating is not detached, so the middle stage's loss trains the high stage too, and it acts
     inside that loss only: the classifier never sees a gated map. Any encoder gets a 1x1
     convolution, batch norm and ReLU to the class channels at two stages; `widen` instead widens
-    VGG's own convolutions, the paper's configuration (configs/head/tdsa_vgg16.yaml). looks: the
+    VGG's own convolutions, the paper's configuration (configs/head/tdsa_vgg16.yaml). localize: the
     channel groups of the predicted class at both stages, and the attention between them.
 
     Raises:
@@ -68,8 +41,7 @@ class TDSA(Head):
     def __init__(
         self, encoder: Encoder, classes: int, config: TDSAConfig, frozen: bool = False
     ) -> None:
-        super().__init__(encoder, classes, frozen)
-        self.config = config
+        super().__init__(encoder, classes, config, frozen)
         self.mid, self.high = choose_stages(encoder, config.mid, config.high)
         widths = {
             self.mid: classes * config.mid_channels,
@@ -119,7 +91,7 @@ class TDSA(Head):
         return {"loss": total, **terms}
 
     @torch.no_grad()
-    def looks(self, images: Tensor) -> Looks:
+    def localize(self, images: Tensor) -> Localization:
         mid, high = self._maps(images)
         chosen_B = self._classify(high).argmax(1)
         attention = top_down_attention(high, 1, mid.shape[-2:])
@@ -135,7 +107,7 @@ class TDSA(Head):
                 maps.update(
                     {f"{name} channel {x}": group_BXHW[:, x] for x in range(group_BXHW.shape[1])}
                 )
-        return Looks(maps=maps)
+        return Localization(maps=maps)
 
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         maps = self.encoder(images, (self.mid, self.high)).maps
@@ -153,7 +125,7 @@ def class_channels(dim: int, width: int) -> nn.Sequential:
 
 
 def class_masks(classes: int, channels: int, generator: torch.Generator | None = None) -> Tensor:
-    """Random 0/1 mask (C,X), one row a class with ceil(X/2) ones: 2 of 3, 3 of 6, 5 of 9 [code]."""
+    """Random 0/1 mask (C,X), one row per class, with ceil(X/2) ones: 2 of 3, 3 of 6, 5 of 9."""
     order_CX = torch.rand(classes, channels, generator=generator).argsort(1)
     return (order_CX < -(-channels // 2)).float()
 
@@ -167,17 +139,17 @@ def discriminality(map_BDHW: Tensor, mask_CX: Tensor, labels_B: Tensor) -> Tenso
 
 def diversity(map_BDHW: Tensor, classes: int) -> Tensor:
     """L_div = 1 - mean(h_c)/X in [0, 1 - 1/X], h_c = sum over positions of the maximum over class
-    c's channels, each a softmax over positions: 0 when the channels of a class look at different
+    c's channels, each a softmax over positions: 0 when the channels of a class respond at different
     places, largest when they all agree."""
     share_BCXN = fp32(map_BDHW).flatten(2).softmax(-1).unflatten(1, (classes, -1))
     return 1 - share_BCXN.amax(2).sum(-1).mean() / share_BCXN.shape[2]
 
 
-def top_down_attention(high_BDHW: Tensor, repeat: int, size: tuple[int, int]) -> Tensor:
+def top_down_attention(high_BDHW: Tensor, repeat: int, size: Sequence[int]) -> Tensor:
     """A = sigmoid of the high map, nearest-neighbour resized to `size`; channel j of a class
     `repeat` times in a row, so that it gates the `repeat` middle channels j*repeat .. of the same
     class."""
-    resized_BDHW = F.interpolate(high_BDHW, size=tuple(size), mode="nearest")
+    resized_BDHW = F.interpolate(high_BDHW, size=list(size), mode="nearest")
     return resized_BDHW.sigmoid().repeat_interleave(repeat, dim=1)
 
 
@@ -196,13 +168,15 @@ def widen_vgg(encoder: Encoder, widths: dict[str, int], frozen: bool) -> None:
         )
     if frozen:
         raise ConfigError(
-            "head.widen puts new convolutions into the encoder, which must then be trained, not frozen"
+            "head.widen puts new convolutions into the encoder, which must then be trained, not "
+            "frozen"
         )
     ends = dict(zip(encoder.stages, model.feature_ends, strict=True))
     for stage, width in widths.items():
         if not isinstance(model.features[ends[stage]], nn.ReLU):
             raise ConfigError(
-                f"head: {stage} of {encoder.name} ends in a pooling; widen one that ends in a convolution"
+                f"head: {stage} of {encoder.name} ends in a pooling; widen one that ends in a "
+                "convolution"
             )
         _widen(model.features, ends[stage], width)
     for stage, end in ends.items():  # a pooling keeps the channels before it
@@ -212,17 +186,21 @@ def widen_vgg(encoder: Encoder, widths: dict[str, int], frozen: bool) -> None:
 
 
 def _widen(layers: nn.Sequential, end: int, width: int) -> None:
-    """Convolution, batch norm, ReLU end at index `end`; the next convolution takes what they give."""
-    layers[end - 2] = _conv_like(layers[end - 2], layers[end - 2].in_channels, width)
+    """Widen the convolution whose ReLU is at index `end`, and the input of the next one."""
+    last = cast(nn.Conv2d, layers[end - 2])
+    layers[end - 2] = _conv_like(last, last.in_channels, width)
     layers[end - 1] = nn.BatchNorm2d(width)
     for i in range(end, len(layers)):
-        if isinstance(layers[i], nn.Conv2d):
-            layers[i] = _conv_like(layers[i], width, layers[i].out_channels)
+        following = layers[i]
+        if isinstance(following, nn.Conv2d):
+            layers[i] = _conv_like(following, width, following.out_channels)
             return
 
 
 def _conv_like(conv: nn.Conv2d, inputs: int, outputs: int) -> nn.Conv2d:
-    new = nn.Conv2d(inputs, outputs, conv.kernel_size, padding=conv.padding)
+    side, padding = conv.kernel_size[0], cast(tuple[int, int], conv.padding)
+    new = nn.Conv2d(inputs, outputs, side, padding=padding)
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    nn.init.zeros_(new.bias)
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
     return new

@@ -1,72 +1,35 @@
-"""UPM (Zhang et al., arXiv 1902.09941; METHODS §5): the object and its parts are mined without any
+"""UPM (Zhang et al., arXiv 1902.09941): the object and its parts are mined without any
 label from a pretrained encoder's maps, then a multi-stream classifier reads the image, the object
 and the parts.
 
-From the abstract: mining, clustering, part boxes, the three kinds of streams. Their sizes and the
-two ways to join them are reconstructed from the abstract.
+From the abstract: mining, clustering, part boxes, the three kinds of streams; the mining rule is
+that of the same group's arXiv 1902.09968. The cut of the support map, the sizes of the streams and
+both ways to join them are reconstructed from the abstract. Formulas: docs/method.md, section 5.
 
 Shapes: B images, P parts, S = 2 + P streams, D channels, C classes, H W a map.
 """
 
 import copy
-from dataclasses import dataclass
-from enum import Enum
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evaluation.heads.head import Head, Looks, fp32
+from evaluation.heads.config import Fusion, Streams, UPMConfig
+from evaluation.heads.head import Head, Localization, fp32
 from evaluation.heads.regions import crop_boxes, crop_pixels, squares_around
 from ssl_parts.encoders import Encoder
-from ssl_parts.errors import ConfigError
 from ssl_parts.parts.foreground.mined_boxes import MinedObject, mine_object, part_boxes
 
 
-class Streams(Enum):
-    shared = "shared"  # one encoder for all streams
-    separate = "separate"  # one each for images, objects and parts
-
-
-class Fusion(Enum):
-    concat = "concat"  # a linear layer on all streams' features
-    vote = "vote"  # a learned weighted mean of each stream's softmax
-
-
-@dataclass
-class UPMConfig:
-    name: str = "upm"  # key of evaluation.heads.HEADS
-    parts: int = 2  # part streams P
-    support: float = 0.3  # of a frequent pair, as a share of the largest support of one position
-    # the map that is mined; null: the last one, before a widening "head" if it has one
-    stage: str | None = None
-    gamma: float = 0.5  # weight of position beside features when an object is cut into parts
-    part_side: float = 0.5  # of a part's box, as a share of the object's longer side
-    object_size: float = 0.6  # side at which the object is encoded, as a share of the image's
-    part_size: float = 0.5  # likewise each part
-    streams: Streams = Streams.shared
-    fusion: Fusion = Fusion.concat
-    stream_weight: float = 0.5  # weight of the mean cross-entropy of the streams on their own
-
-    def check(self) -> None:
-        if self.parts < 1:
-            raise ConfigError(f"head.parts={self.parts} must be at least 1")
-        for key in ("support", "part_side", "object_size", "part_size"):
-            if not 0 < getattr(self, key) <= 1:
-                raise ConfigError(f"head.{key}={getattr(self, key)} must lie in (0, 1]")
-        if self.gamma < 0 or self.stream_weight < 0:
-            raise ConfigError(
-                f"head.gamma={self.gamma}, head.stream_weight={self.stream_weight} must not be negative"
-            )
-
-
-class UPM(Head):
+class UPM(Head[UPMConfig]):
     """L = CE(joined streams) + 0.5 mean over streams of CE(stream).
 
     Mining reads a copy of the encoder as it came in, so no label ever moves a box; with a frozen
     encoder it is that encoder. The object's crop is the square around its box. A part that is not
     there has zeros in the joined features, and neither votes nor counts in the loss.
-    looks: the support map, the object's box and the parts' boxes.
+    localize: the support map, the object's box and the parts' boxes.
     """
 
     config_class = UPMConfig
@@ -74,8 +37,7 @@ class UPM(Head):
     def __init__(
         self, encoder: Encoder, classes: int, config: UPMConfig, frozen: bool = False
     ) -> None:
-        super().__init__(encoder, classes, frozen)
-        self.config = config
+        super().__init__(encoder, classes, config, frozen)
         self.stage = config.stage or encoder.stages[-2 if encoder.last_stage == "head" else -1]
         encoder.check_stages((self.stage,))
         self.miner = None if frozen else copy.deepcopy(encoder).requires_grad_(False).eval()
@@ -98,8 +60,8 @@ class UPM(Head):
             self.further.eval()
         return self
 
-    def encoders(self) -> list[nn.Module]:
-        return [self.encoder, *self.further.values()]
+    def encoders(self) -> list[Encoder]:
+        return [self.encoder, *(cast(Encoder, each) for each in self.further.values())]
 
     def forward(self, images: Tensor) -> Tensor:
         features_BSD, valid_BS = self._streams(images)
@@ -124,9 +86,9 @@ class UPM(Head):
         }
 
     @torch.no_grad()
-    def looks(self, images: Tensor) -> Looks:
+    def localize(self, images: Tensor) -> Localization:
         mined, parts_BP4, valid_BP = self.mine(images)
-        return Looks(
+        return Localization(
             maps={"support": mined.support_BHW},
             boxes={"object": mined.boxes_B4[:, None], "parts": parts_BP4},
             valid={"object": mined.found_B[:, None], "parts": valid_BP},
@@ -156,7 +118,7 @@ class UPM(Head):
         }
         features = [self.encoder(images).pooled[:, None]]
         for kind, (boxes_BR4, share) in crops.items():
-            encoder = self.further[kind] if self.further else self.encoder
+            encoder = cast(Encoder, self.further[kind]) if self.further else self.encoder
             pixels = crop_boxes(images, boxes_BR4, crop_pixels(encoder, images.shape[-1], share))
             features.append(encoder(pixels).pooled.unflatten(0, boxes_BR4.shape[:2]))
         always_B2 = torch.ones(len(images), 2, dtype=torch.bool, device=images.device)

@@ -2,23 +2,6 @@
 results.json.
 """
 
-from evaluation.protocols.bench import Bench, EvaluationProtocol, Measured, run_protocol
-from evaluation.protocols.classification import FewLabelProtocol, KnnProtocol, LinearProtocol
-from evaluation.protocols.dense import DiscoveryProtocol, OverclusterProtocol, RetrievalProtocol
-from evaluation.protocols.segmentation import PartsDecoderProtocol, PartsProtocol
+import lazy_loader as lazy
 
-PROTOCOLS: dict[str, type[EvaluationProtocol]] = {
-    kind.id: kind
-    for kind in (
-        LinearProtocol,
-        FewLabelProtocol,
-        KnnProtocol,
-        PartsProtocol,
-        PartsDecoderProtocol,
-        RetrievalProtocol,
-        OverclusterProtocol,
-        DiscoveryProtocol,
-    )
-}
-
-__all__ = ["PROTOCOLS", "Bench", "EvaluationProtocol", "Measured", "run_protocol"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

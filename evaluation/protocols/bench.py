@@ -1,29 +1,25 @@
-"""What every protocol reads, and what it hands back. A protocol is a dataclass of settings with
-`measure(bench)`.
-"""
+"""An encoder in front of a data set, and what a protocol finds there."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from enum import Enum
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from evaluation.feature_cache import FeatureCache
 from evaluation.features import FeatureTable
-from evaluation.results import Measure, Row, config_hash
+from evaluation.results import Measure
 from ssl_parts.data import ImageBank
-from ssl_parts.encoders import Encoder, encoder_hash
-from ssl_parts.errors import ConfigError, DataError
+from ssl_parts.encoders import Encoder
+from ssl_parts.errors import DataError
 
 
 @dataclass(frozen=True)
 class Bench:
-    """An encoder in front of a data set.
+    """An encoder in front of a data set; neither changes while protocols read them.
 
     train: what may be learned from and selected on; test: what is reported on, read once all
-    choices are made.
+    choices are made. data: what tables call the data set; its own name where it is "".
     """
 
     encoder: Encoder
@@ -32,10 +28,34 @@ class Bench:
     device: str | torch.device = "cpu"
     batch: int = 64
     cache: FeatureCache = field(default_factory=lambda: FeatureCache(None))
+    data: str = ""
+    _tables: dict[tuple[int, str], FeatureTable] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @property
+    def data_name(self) -> str:
+        """What tables call the data set."""
+        return self.data or self.train.dataset.name
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a classifier can be trained: several classes, and a label for every image."""
+        return len(self.train.dataset.classes) > 1 and bool((self.train.labels >= 0).all())
+
+    @property
+    def masked(self) -> bool:
+        """Whether the data set has part masks."""
+        return len(self.train.dataset.part_names) > 0
 
     def pooled(self, bank: ImageBank, pooling: str) -> FeatureTable:
-        """Features of a bank, from the cache where it has them."""
-        return self.cache.pooled(self.encoder, bank, pooling, batch=self.batch, device=self.device)
+        """Features of a bank, extracted once for all protocols of this bench."""
+        key = (id(bank), pooling)
+        if key not in self._tables:
+            self._tables[key] = self.cache.pooled(
+                self.encoder, bank, pooling, batch=self.batch, device=self.device
+            )
+        return self._tables[key]
 
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
         """Stages of a dense protocol; all of the encoder's where none are asked for.
@@ -43,13 +63,13 @@ class Bench:
         Raises:
             ConfigError: a stage that the encoder does not have.
         """
-        return self.encoder.check_stages(asked or self.encoder.stages)
+        return tuple(self.encoder.check_stages(asked or self.encoder.stages))
 
     def need_masks(self) -> None:
-        """DataError where the data set has no part masks."""
-        if not self.train.dataset.part_names:
+        """Raise DataError where the data set has no part masks."""
+        if not self.masked:
             raise DataError(
-                f"{self.train.dataset.name} has no part masks; choose another data set or protocol"
+                f"{self.data_name} has no part masks; choose another data set or protocol"
             )
 
 
@@ -57,7 +77,7 @@ class Bench:
 class Measured:
     """What a protocol found.
 
-    selection: how hyper-parameters were chosen, in words. chosen: what was chosen. suffix: to tell
+    selection: how hyper-parameters were chosen, in words. chosen: what was chosen. suffix: tells
     several results of one protocol apart (rounds of a run).
     """
 
@@ -69,93 +89,3 @@ class Measured:
     pooling: str = ""
     chosen: dict[str, Any] = field(default_factory=dict)
     suffix: str = ""
-
-
-class EvaluationProtocol(Protocol):
-    """A protocol of PROTOCOLS.md: a dataclass whose fields are its settings."""
-
-    id: ClassVar[str]
-    version: ClassVar[int]
-
-    def check(self) -> None: ...
-
-    def measure(self, bench: Bench) -> list[Measured]: ...
-
-
-def run_protocol(
-    protocol: EvaluationProtocol, bench: Bench, name: str = "encoder", commit: str | None = None
-) -> list[Row]:
-    """Measure, and say under which protocol.
-
-    Args:
-        name: of the arm in tables.
-        commit: of the code, for the record.
-
-    Raises:
-        ConfigError, DataError: as the protocol.
-    """
-    protocol.check()
-    began = time.monotonic()
-    settings = plain(asdict(protocol))
-    dataset, digest = bench.train.dataset, encoder_hash(bench.encoder)
-    encoder = {
-        "name": bench.encoder.name,
-        "hash": digest,
-        "arguments": plain(bench.encoder.model_args),
-    }
-    return [
-        Row(
-            name=f"{name}{measured.suffix}",
-            protocol=protocol.id,
-            version=protocol.version,
-            data=dataset.name,
-            splits=measured.splits,
-            resolution=bench.test.size,
-            fit=bench.test.fit.value,
-            layer=measured.layer,
-            pooling=measured.pooling,
-            selection=measured.selection,
-            seeds=measured.seeds,
-            values=measured.values,
-            settings=settings | ({"chosen": plain(measured.chosen)} if measured.chosen else {}),
-            encoder=encoder,
-            commit=commit,
-            config_hash=config_hash(
-                [protocol.id, protocol.version, settings, encoder, dataset.name, bench.test.size]
-            ),
-            seconds=round(time.monotonic() - began, 2),
-        )
-        for measured in protocol.measure(bench)
-    ]
-
-
-def plain(value: Any) -> Any:
-    """Enums by name, tuples as lists: what JSON gives back."""
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value
-
-
-def at_least(protocol: object, **limits: float) -> None:
-    """ConfigError for the first field (or entry of a list) below its limit."""
-    for key, limit in limits.items():
-        value = getattr(protocol, key)
-        entries = value if isinstance(value, list) else [value]
-        if not entries or min(entries) < limit:
-            raise ConfigError(
-                f"protocol.{key}={value} must be at least {limit:g}"
-                + ("" if entries else " and not []")
-            )
-
-
-def positive(protocol: object, *keys: str) -> None:
-    """ConfigError for the first field (or entry of a list) that is not a positive, finite number."""
-    for key in keys:
-        value = getattr(protocol, key)
-        entries = value if isinstance(value, list) else [value]
-        if not entries or not all(0 < entry < float("inf") for entry in entries):
-            raise ConfigError(f"protocol.{key}={value} must be positive")

@@ -1,204 +1,172 @@
-"""Classification from frozen, pooled features: linear, few_label, knn."""
-
-from dataclasses import dataclass, field
-from typing import ClassVar
+"""Classification from frozen, pooled features: linear, linear_swept, few_label, knn."""
 
 import numpy as np
 
 from evaluation.features import FeatureTable, pooling_stages
 from evaluation.knn import knn_classify
-from evaluation.linear_probe import C_VALUES, ProbeResult, few_label_indices, linear_probe, sweep_c
-from evaluation.protocols.bench import Bench, Measured, at_least, positive
+from evaluation.linear_probe import ProbeResult, Sweep, linear_probe, sweep_c
+from evaluation.protocols.bench import Bench, Measured
+from evaluation.protocols.config import (
+    FewLabelProtocol,
+    KnnProtocol,
+    LinearProtocol,
+    LinearSweptProtocol,
+)
 from evaluation.results import Measure
-from evaluation.splits import stratified_split
-from ssl_parts.errors import ConfigError
+from evaluation.splits import few_label_indices, stratified_split
 
 
-@dataclass
-class LinearProtocol:
-    """Logistic regression on all training labels."""
+def measure_linear(protocol: LinearProtocol, bench: Bench) -> list[Measured]:
+    """Fit a logistic regression on all training images; DataError as `linear_probe`."""
+    train = bench.pooled(bench.train, protocol.pooling)
+    result = _probe(protocol, bench, train, protocol.c)
+    return [_measured(protocol, bench, train, result, f"none: C={protocol.c:g}")]
 
-    id: ClassVar[str] = "linear"
-    version: ClassVar[int] = 1
 
-    c: float = 1.0  # where sweep is off: the paper's value
-    # choose C on validation images cut from the training images, then refit on all of them
-    sweep: bool = False
-    sweep_values: list[float] = field(default_factory=lambda: list(C_VALUES))
-    validation: float = 0.1  # share of each class that the sweep is judged on
-    seed: int = 0  # of that cut
-    pooling: str = "pooled"  # evaluation.features.POOLINGS
-    standardize: bool = False  # zero mean, unit deviation; the paper uses raw features
-
-    def check(self) -> None:
-        """ConfigError for the first value out of range."""
-        positive(self, "c", "sweep_values")
-        at_least(self, seed=0)
-        if not 0 < self.validation < 1:
-            raise ConfigError(f"protocol.validation={self.validation} is a share between 0 and 1")
-
-    def measure(self, bench: Bench) -> list[Measured]:
-        """One result; DataError as `linear_probe`."""
-        train = bench.pooled(bench.train, self.pooling)
-        c, selection, held, chosen = self.c, f"none: C={self.c:g}", 0, {}
-        if self.sweep:
-            fit, val = stratified_split(train.labels, self.validation, self.seed)
-            sweep = choose_c(train, fit, val, self, bench)
-            c, held, chosen = (
-                sweep.c,
-                len(val),
-                {"c": sweep.c, "validation_accuracies": list(sweep.accuracies)},
-            )
-            share = f"{100 * self.validation:g} % of train"
-            selection = f"validation ({share}): C={c:.3g} of {len(self.sweep_values)}, refit on train with them"
-        test = bench.pooled(bench.test, self.pooling)
-        result = linear_probe(
-            train.pooled,
-            train.labels,
-            test.pooled,
-            test.labels,
-            c,
-            standardize=self.standardize,
-            device=bench.device,
-        )
-        return [
-            Measured(
-                _accuracies(result),
-                {"train": len(train), "val": held, "test": len(test)},
-                "+".join(pooling_stages(bench.encoder, self.pooling)),
-                selection,
-                [self.seed] if self.sweep else [],
-                f"{self.pooling}, {'standardised' if self.standardize else 'raw'}",
-                chosen | {"converged": result.converged},
-            )
-        ]
+def measure_linear_swept(protocol: LinearSweptProtocol, bench: Bench) -> list[Measured]:
+    """Choose C on a cut of the training images, then refit on all; DataError as `linear_probe`."""
+    train = bench.pooled(bench.train, protocol.pooling)
+    fit, val = stratified_split(train.labels, protocol.validation, protocol.seed)
+    sweep = choose_c(train, fit, val, protocol, bench)
+    result = _probe(protocol, bench, train, sweep.c)
+    share = f"{100 * protocol.validation:g} % of train"
+    selection = (
+        f"validation ({share}): C={sweep.c:.3g} of {len(protocol.values)}, refit on train with them"
+    )
+    chosen = {"c": sweep.c, "validation_accuracies": list(sweep.accuracies)}
+    return [_measured(protocol, bench, train, result, selection, len(val), chosen, protocol.seed)]
 
 
 def choose_c(
-    train: FeatureTable, fit: np.ndarray, val: np.ndarray, protocol: LinearProtocol, bench: Bench
-) -> object:
-    """The sweep over C: it is given training images only, so it cannot see a test image."""
+    train: FeatureTable,
+    fit: np.ndarray,
+    val: np.ndarray,
+    protocol: LinearSweptProtocol,
+    bench: Bench,
+) -> Sweep:
+    """Sweep over C. Only training images come in here, so no test image can be seen."""
     x, y = train.pooled, train.labels
     return sweep_c(
         x[fit],
         y[fit],
         x[val],
         y[val],
-        protocol.sweep_values,
+        protocol.values,
         standardize=protocol.standardize,
         device=bench.device,
     )
 
 
-def _accuracies(result: ProbeResult) -> dict[str, Measure]:
-    return {
+def _probe(
+    protocol: LinearProtocol | LinearSweptProtocol, bench: Bench, train: FeatureTable, c: float
+) -> ProbeResult:
+    test = bench.pooled(bench.test, protocol.pooling)
+    return linear_probe(
+        train.pooled,
+        train.labels,
+        test.pooled,
+        test.labels,
+        c,
+        standardize=protocol.standardize,
+        device=bench.device,
+    )
+
+
+def _measured(
+    protocol: LinearProtocol | LinearSweptProtocol,
+    bench: Bench,
+    train: FeatureTable,
+    result: ProbeResult,
+    selection: str,
+    held: int = 0,
+    chosen: dict | None = None,
+    seed: int | None = None,
+) -> Measured:
+    values = {
         "accuracy": Measure.of([result.accuracy], result.interval),
         "top5": Measure.of([result.top5]),
         "per_class": Measure.of([result.per_class_mean]),
     }
+    return Measured(
+        values,
+        {"train": len(train), "val": held, "test": len(bench.test)},
+        "+".join(pooling_stages(bench.encoder, protocol.pooling)),
+        selection,
+        [] if seed is None else [seed],
+        _described(protocol),
+        (chosen or {}) | {"converged": result.converged},
+    )
 
 
-@dataclass
-class FewLabelProtocol:
-    """Logistic regression on a few labels of each class, over repeated draws; C is fixed, so
-    nothing is selected.
+def _described(protocol: LinearProtocol | LinearSweptProtocol | FewLabelProtocol) -> str:
+    return f"{protocol.pooling}, {'standardised' if protocol.standardize else 'raw'}"
+
+
+def measure_few_labels(protocol: FewLabelProtocol, bench: Bench) -> list[Measured]:
+    """Fit a logistic regression on repeated draws of a few labels per class.
+
+    Raises:
+        DataError: a class has fewer images than labels are asked for.
     """
-
-    id: ClassVar[str] = "few_label"
-    version: ClassVar[int] = 1
-
-    # images a class; below 1: share of each
-    shots: list[float] = field(default_factory=lambda: [1.0, 5.0, 10.0, 0.1])
-    draws: int = 5  # draw r uses seed + r
-    seed: int = 0
-    c: float = 1.0
-    pooling: str = "pooled"
-    standardize: bool = True  # with the mean and deviation of the few
-
-    def check(self) -> None:
-        """ConfigError for the first value out of range."""
-        positive(self, "c", "shots")
-        at_least(self, draws=1, seed=0)
-
-    def measure(self, bench: Bench) -> list[Measured]:
-        """One result with a value for each number of shots; DataError where a class has fewer
-        images.
-        """
-        train, test = (
-            bench.pooled(bench.train, self.pooling),
-            bench.pooled(bench.test, self.pooling),
+    train = bench.pooled(bench.train, protocol.pooling)
+    test = bench.pooled(bench.test, protocol.pooling)
+    seeds = [protocol.seed + r for r in range(protocol.draws)]
+    values, most = {}, 0
+    for shots in protocol.shots:
+        count = shots if shots < 1 else int(shots)
+        draws = [few_label_indices(train.labels, count, seed) for seed in seeds]
+        accuracies = [_few_label_accuracy(protocol, bench, train, test, rows) for rows in draws]
+        values[f"accuracy@{_named(shots)}"] = Measure.of(accuracies)
+        most = max(most, len(draws[0]))
+    return [
+        Measured(
+            values,
+            {"train": most, "val": 0, "test": len(test)},
+            "+".join(pooling_stages(bench.encoder, protocol.pooling)),
+            f"none: C={protocol.c:g}",
+            seeds,
+            _described(protocol),
         )
-        seeds = [self.seed + r for r in range(self.draws)]
-        values, most = {}, 0
-        for shots in self.shots:
-            rows = [few_label_indices(train.labels, _count(shots), seed) for seed in seeds]
-            values[f"accuracy@{_say(shots)}"] = Measure.of(
-                [self._probe(bench, train, test, r) for r in rows]
-            )
-            most = max(most, len(rows[0]))
-        return [
-            Measured(
-                values,
-                {"train": most, "val": 0, "test": len(test)},
-                "+".join(pooling_stages(bench.encoder, self.pooling)),
-                f"none: C={self.c:g}",
-                seeds,
-                f"{self.pooling}, {'standardised' if self.standardize else 'raw'}",
-            )
-        ]
-
-    def _probe(
-        self, bench: Bench, train: FeatureTable, test: FeatureTable, rows: np.ndarray
-    ) -> float:
-        x, y = train.pooled[rows], train.labels[rows]
-        options = {"standardize": self.standardize, "device": bench.device}
-        return linear_probe(x, y, test.pooled, test.labels, self.c, **options).accuracy
+    ]
 
 
-def _count(shots: float) -> int | float:
-    """A whole number of images of each class, or a share below 1."""
-    if shots < 1:
-        return shots
-    if shots != int(shots):
-        raise ConfigError(f"protocol.shots={shots}: a whole number of images, or a share below 1")
-    return int(shots)
+def _few_label_accuracy(
+    protocol: FewLabelProtocol,
+    bench: Bench,
+    train: FeatureTable,
+    test: FeatureTable,
+    rows: np.ndarray,
+) -> float:
+    return linear_probe(
+        train.pooled[rows],
+        train.labels[rows],
+        test.pooled,
+        test.labels,
+        protocol.c,
+        standardize=protocol.standardize,
+        device=bench.device,
+    ).accuracy
 
 
-def _say(shots: float) -> str:
+def _named(shots: float) -> str:
     return f"{100 * shots:g}%" if shots < 1 else f"{int(shots)}"
 
 
-@dataclass
-class KnnProtocol:
-    """Weighted nearest neighbours by cosine. Every k is reported, none is chosen."""
-
-    id: ClassVar[str] = "knn"
-    version: ClassVar[int] = 1
-
-    # those above the training images are left out
-    k: list[int] = field(default_factory=lambda: [10, 20, 100, 200])
-    temperature: float = 0.07
-    pooling: str = "pooled"
-
-    def check(self) -> None:
-        """ConfigError for the first value out of range."""
-        at_least(self, k=1)
-        positive(self, "temperature")
-
-    def measure(self, bench: Bench) -> list[Measured]:
-        """One result with a value for each k; ConfigError where no k fits the training images."""
-        train, test = (
-            bench.pooled(bench.train, self.pooling),
-            bench.pooled(bench.test, self.pooling),
-        )
-        fitting = [k for k in self.k if k <= len(train)] or self.k
-        options = {"temperature": self.temperature, "device": bench.device}
-        results = knn_classify(
-            train.pooled, train.labels, test.pooled, test.labels, fitting, **options
-        )
-        values = {
-            f"accuracy@k={k}": Measure.of([r.accuracy], r.interval) for k, r in results.items()
-        }
-        layer = "+".join(pooling_stages(bench.encoder, self.pooling))
-        splits = {"train": len(train), "val": 0, "test": len(test)}
-        return [Measured(values, splits, layer, "none: every k is shown", [], self.pooling)]
+def measure_knn(protocol: KnnProtocol, bench: Bench) -> list[Measured]:
+    """Classify by nearest neighbours; ConfigError where no k fits the training images."""
+    train = bench.pooled(bench.train, protocol.pooling)
+    test = bench.pooled(bench.test, protocol.pooling)
+    fitting = [k for k in protocol.k if k <= len(train)] or protocol.k
+    results = knn_classify(
+        train.pooled,
+        train.labels,
+        test.pooled,
+        test.labels,
+        fitting,
+        temperature=protocol.temperature,
+        device=bench.device,
+    )
+    values = {f"accuracy@k={k}": Measure.of([r.accuracy], r.interval) for k, r in results.items()}
+    layer = "+".join(pooling_stages(bench.encoder, protocol.pooling))
+    splits = {"train": len(train), "val": 0, "test": len(test)}
+    return [Measured(values, splits, layer, "none: every k is shown", [], protocol.pooling)]

@@ -1,15 +1,14 @@
-"""Several seeds of a recipe side by side: is the gain larger than the spread? The table is written
-in compare_table.
+"""Several seeds of a recipe side by side: is the gain larger than the spread? The text of the table
+is made in `comparison.table`.
 """
 
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from evaluation.metrics import PairedTest, paired_test
-from evaluation.results import Measure, save_results
-from evaluation.suite import COLUMNS
+from evaluation.results import Results, Row, combine_seeds, save_results
+from evaluation.tables import Difference, headings, paired_difference, values_by_arm
 from ssl_parts.comparison.seeds import run_seeds
-from ssl_parts.comparison.table import as_markdown
+from ssl_parts.comparison.table import as_markdown, published_paragraphs
 from ssl_parts.errors import ConfigError
 from ssl_parts.files import write_atomic
 from ssl_parts.pretraining.arms import OURS, result_title
@@ -18,9 +17,14 @@ from ssl_parts.report.figures import measures_picture
 from ssl_parts.report.published import published_for
 
 
-def compare(config: Config, seeds: list[int], arms: list[str] | None = None, jobs: int = 1) -> dict:
-    """Run (or continue) the recipe for each seed with its arms; table.md, table.png and
+def compare(
+    config: Config, seeds: list[int], arms: list[str] | None = None, jobs: int = 1
+) -> Results | None:
+    """Run (or continue) the recipe for each seed with its arms; write table.md, table.png and
     results.json over seeds.
+
+    Returns:
+        what results.json holds; None beside the main process.
 
     Args:
         arms: names of ARMS beside base and result; None for those of the recipe (run.arms).
@@ -37,54 +41,33 @@ def compare(config: Config, seeds: list[int], arms: list[str] | None = None, job
         run=replace(config.run, arms=config.run.arms if arms is None else arms, control=True),
     )
     config.run.check()
-    runs = run_seeds(config, seeds, jobs)
     # other ranks have nothing to say
-    runs = {seed: results for seed, results in runs.items() if results}
+    runs = {s: found for s, found in run_seeds(config, seeds, jobs).items() if found is not None}
     if not runs:
-        return {}
-    tables, ours = [results["rows"] for results in runs.values()], result_title(config.objective)
-    rows, tests = over_seeds(tables), paired_tests(tables, ours)
-    table = as_markdown(rows, tests, seeds, ours, config.data.name)
+        return None
+    ours, data = result_title(config.objective), config.data.display_name
+    tables = {seed: results.rows for seed, results in runs.items()}
+    rows, gains = combine_seeds(tables), gains_of(list(tables.values()), ours)
+    published = published_for(config.data.name)
+    table = as_markdown(rows, gains, seeds, ours, published_paragraphs(published, data))
     write_atomic(folder / "table.md", table + "\n")
-    measures_picture(rows, COLUMNS, folder / "table.png")
-    summary = {
-        "seeds": seeds,
-        "rows": rows,
-        "differences": {
-            arm: {key: described(test) for key, test in line.items()} for arm, line in tests.items()
-        },
-        "published": [asdict(row) for row in published_for(config.data.name)],
-        "runs": [str(results["export"]) for results in runs.values()],
-    }
-    save_results(folder / "results.json", summary)
+    measures_picture(values_by_arm(rows), headings(rows), folder / "table.png")
+    results = save_results(
+        folder / "results.json",
+        "compare",
+        rows,
+        seeds=seeds,
+        differences=[{"arm": g.arm, "against": g.against, "tests": g.as_json()} for g in gains],
+        published=[asdict(row) for row in published],
+        runs=[str(found.extra["export"]) for found in runs.values()],
+    )
     print(f"\n{table}\n\nPicture: {folder / 'table.png'}\nResults: {folder / 'results.json'}")
-    return summary
+    return results
 
 
-def over_seeds(tables: list[dict]) -> dict:
-    """Arm → value → Measure over seeds, of each seed's own mean."""
-    rows = {}
-    for arm, row in tables[0].items():
-        values = {
-            key: [table[arm]["values"][key]["mean"] for table in tables] for key in row["values"]
-        }
-        rows[arm] = {
-            "values": {key: asdict(Measure.of(v)) for key, v in values.items()},
-            "note": row["note"],
-        }
-    return rows
-
-
-def paired_tests(tables: list[dict], ours: str = OURS) -> dict[str, dict[str, PairedTest]]:
-    """Arm → value → the test of `ours` minus that arm, seed by seed."""
-    seen = {arm: {key: [t[arm]["values"][key]["mean"] for t in tables] for key in tables[0][ours]["values"]}
-            for arm in tables[0]}  # fmt: skip
-    return {
-        arm: {key: paired_test(theirs, seen[ours][key]) for key, theirs in values.items()}
-        for arm, values in seen.items()
-        if arm != ours
-    }
-
-
-def described(test: PairedTest) -> dict:
-    return asdict(test) | {"larger_than_spread": test.beyond_spread if test.n > 1 else None}
+def gains_of(tables: list[list[Row]], ours: str = OURS) -> list[Difference]:
+    """The differences of `ours` to every other arm, seed by seed."""
+    arms = dict.fromkeys(row.name for row in tables[0])
+    if ours not in arms:
+        return []
+    return [paired_difference(tables, ours, arm) for arm in arms if arm != ours]

@@ -1,6 +1,5 @@
 """Several seeds of a recipe, one after another or several at once, each in a process of its own."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -12,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
+from evaluation.results import Results, read_results
 from ssl_parts.engine.start import available_cores
 from ssl_parts.engine.stop import REQUEUE, SIGNALS, Stopped
 from ssl_parts.errors import ConfigError, SslPartsError, TrainingError
@@ -24,8 +24,9 @@ def of_seed(config: Config, seed: int) -> Config:
     return replace(config, run=run)
 
 
-def run_seeds(config: Config, seeds: list[int], jobs: int = 1) -> dict[int, dict]:
-    """Run (or continue) the recipe for each seed; seed → what its results.json holds.
+def run_seeds(config: Config, seeds: list[int], jobs: int = 1) -> dict[int, Results | None]:
+    """Run (or continue) the recipe for each seed; seed → what its results.json holds
+    (None beside the main process).
 
     Args:
         jobs: seeds that run at once. More than one: each is a process that writes to
@@ -48,9 +49,7 @@ def run_seeds(config: Config, seeds: list[int], jobs: int = 1) -> dict[int, dict
     folder = Path(config.run.dir) / config.run.name
     folder.mkdir(parents=True, exist_ok=True)
     run_processes({log_of(folder, seed): of_seed(config, seed) for seed in seeds}, jobs)
-    return {
-        seed: json.loads((folder / f"seed_{seed}" / "results.json").read_text()) for seed in seeds
-    }
+    return {seed: read_results(folder / f"seed_{seed}" / "results.json") for seed in seeds}
 
 
 def log_of(folder: Path, seed: int) -> Path:

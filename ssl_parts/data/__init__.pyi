@@ -18,6 +18,7 @@ from .geometry import fit_sample as fit_sample
 from .loader import BatchStream as BatchStream
 from .order import batch_indices as batch_indices
 from .order import epoch_permutation as epoch_permutation
+from .order import evenly_spaced as evenly_spaced
 from .order import rank_slice as rank_slice
 from .order import steps_per_epoch as steps_per_epoch
 from .records import PartsDataset as PartsDataset
@@ -45,6 +46,7 @@ __all__ = [
     "build_dataset",
     "decode_image",
     "epoch_permutation",
+    "evenly_spaced",
     "fit_image",
     "fit_sample",
     "flip_sample",

@@ -5,6 +5,7 @@ Imports no torch: schemas are read before anything heavy is.
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from ssl_parts.configuration.checks import bounded, check_bounds
@@ -14,6 +15,8 @@ from ssl_parts.errors import ConfigError
 SIZES = (8, 4096)  # pixels of a stored square
 SPLITS = ("train", "fit", "val", "trainval", "test")
 # options that only some sets have; null where they do not apply
+# sets that are read from whatever a folder holds
+ANY_FOLDER = ("folder", "part_folder", "coco_parts", "shards")
 OF_SOME_SETS = (
     "images",
     "test_images",
@@ -93,6 +96,8 @@ class DataConfig:
 
     # --- which images: changes results
     name: str = "synthetic_birds"  # a key of SETS
+    # what tables and files call it; null: the name, or that of the folder where any one is read
+    title: str | None = None
     root: str | None = None  # folder of the unpacked archive
     split: str = "train"  # what is trained on: train, fit or trainval
     test_split: str = "test"  # what is reported on; val while tuning
@@ -141,6 +146,15 @@ class DataConfig:
                 )
         check_bounds("data", self)
         self.options(self.split)
+        if self.title is not None and (not self.title or set(self.title) & set("/\\\0")):
+            raise ConfigError(f"data.title={self.title!r}: it is part of file names, so no slashes")
+
+    @property
+    def display_name(self) -> str:
+        """What tables and files call the data set."""
+        if self.title is None and self.name in ANY_FOLDER and self.root is not None:
+            return Path(self.root).resolve().name or self.name
+        return self.title or self.name
 
     def options(self, split: str) -> dict[str, Any]:
         """Options for the class of this set.

@@ -66,6 +66,22 @@ def rank_slice(batch: int, rank: int, world_size: int) -> slice:
     return slice(rank * share, (rank + 1) * share)
 
 
+def evenly_spaced(n: int, count: int) -> np.ndarray:
+    """At most `count` of the positions 0 .. n-1, evenly spaced, the first and the last among them.
+
+    Position i of m is floor(i (n - 1) / (m - 1)), in whole numbers.
+
+    Returns:
+        int64 (min(n, count),), ascending, no position twice.
+
+    Example:
+        >>> evenly_spaced(10, 4).tolist(), evenly_spaced(3, 5).tolist(), evenly_spaced(9, 1).tolist()
+        ([0, 3, 6, 9], [0, 1, 2], [0])
+    """
+    count = max(0, min(n, count))
+    return np.arange(count, dtype=np.int64) * (n - 1) // max(1, count - 1)
+
+
 @lru_cache(maxsize=4)
 def permutation(entropy: tuple[int, ...], n: int) -> np.ndarray:
     """A permutation (n,) int64 that depends on its arguments alone; read-only."""

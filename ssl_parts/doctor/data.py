@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from tqdm import tqdm
 
-from ssl_parts.data import DataConfig, ImageBank, PartsDataset, Sample, open_dataset
+from ssl_parts.data import DataConfig, ImageBank, PartsDataset, Sample, evenly_spaced, open_dataset
 from ssl_parts.data.sets.archive import Census
 from ssl_parts.errors import ConfigError, DataError
 from ssl_parts.parts.palette import colours, contact_sheet, overlay
@@ -181,7 +181,7 @@ def draw_sheet(
     """
     side = min(max(config.size, 128), 256)
     bank = ImageBank(data, side, config.fit, cache="none")
-    chosen = np.linspace(0, len(data) - 1, min(number, len(data))).round().astype(int)
+    chosen = evenly_spaced(len(data), number)
     pictures = []
     for i in chosen:
         try:

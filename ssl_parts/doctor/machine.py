@@ -2,18 +2,19 @@
 other.
 """
 
-import multiprocessing
-import os
 import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from ssl_parts.engine.run_folder import environment
+from ssl_parts.engine.run_section import Precision
+from ssl_parts.engine.start import available_cores, resolve_precision
 
 PATIENCE = 120  # seconds that the two processes may take
 
@@ -51,11 +52,8 @@ def examine_machine() -> MachineReport:
     for i in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(i)
         devices.append(f"{about.name}, {about.total_memory / 2**30:.0f} GiB")
-    fast = bool(devices) or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return MachineReport(environment(), cores, fast, devices, two_process_collective())
+    fast = resolve_precision(Precision.auto) is Precision.bf16
+    return MachineReport(environment(), available_cores(), fast, devices, two_process_collective())
 
 
 def two_process_collective() -> str | None:
@@ -63,7 +61,7 @@ def two_process_collective() -> str | None:
     did.
     """
     fork = sys.platform == "linux" and not torch.cuda.is_initialized()
-    context = multiprocessing.get_context("fork" if fork else "spawn")
+    context = get_context("fork") if fork else get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         processes = [
             context.Process(target=_add_up, args=(rank, Path(folder)), daemon=True)

@@ -8,6 +8,7 @@ from .build import open_encoder as open_encoder
 from .config import EncoderConfig as EncoderConfig
 from .encoder import Encoder as Encoder
 from .encoder import Features as Features
+from .modes import evaluating as evaluating
 from .provenance import encoder_hash as encoder_hash
 from .sources import locate as locate
 from .weights import LoadReport as LoadReport
@@ -20,6 +21,7 @@ __all__ = [
     "LoadReport",
     "build_encoder",
     "encoder_hash",
+    "evaluating",
     "load_weights",
     "locate",
     "make_encoder",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
@@ -24,3 +25,17 @@ def evaluating(*networks: nn.Module | None) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def keep_norm_statistics(network: nn.Module, frozen_only: bool = False) -> None:
+    """Let batch norms use their statistics and move none, until the next `network.train()`.
+
+    Args:
+        network: its batch-norm layers, at any depth, go into evaluation mode.
+        frozen_only: only layers whose weight takes no gradient do.
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            frozen = module.affine and not module.weight.requires_grad
+            if frozen or not frozen_only:
+                module.eval()

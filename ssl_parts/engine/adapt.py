@@ -5,21 +5,25 @@ Both leave the network's function at the start untouched, and both are gone from
 leaves on disk: the result has the plain names and shapes of the encoder that came in.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ssl_parts.encoders import Encoder
+from ssl_parts.encoders.modes import evaluating
 from ssl_parts.errors import ConfigError
 
 
 def adapt(encoder: Encoder, freeze_stages: int, lora_rank: int, lora_scale: float) -> None:
-    """Freeze the first stages and put adapters on the weights behind them, in place; zeros change
-    nothing.
+    """Freeze the first stages and put adapters on the weights behind them, in place.
+
+    Args:
+        freeze_stages, lora_rank: 0 changes nothing. lora_scale: see `LowRank`.
 
     Raises:
-        ConfigError: more stages than the encoder has, or no weight that an adapter of this rank
-            would make smaller.
+        ConfigError: as `freeze` and `add_adapters`.
     """
     if freeze_stages > 0:
         freeze(encoder, freeze_stages)
@@ -28,28 +32,24 @@ def adapt(encoder: Encoder, freeze_stages: int, lora_rank: int, lora_scale: floa
 
 
 def freeze(encoder: Encoder, stages: int) -> list[str]:
-    """No gradient for parameters that the first `stages` maps depend on; their names.
+    """Let parameters that the first `stages` maps depend on take no gradient; return their names.
 
     Which ones these are is asked of autograd, so it holds for every family of networks: what has a
     gradient when the map is differentiated lies at or before it.
 
     Raises:
-        ConfigError: the encoder has no so many stages before its last.
+        ConfigError: the encoder has not that many stages before its last.
     """
     if not 0 < stages < len(encoder.stages):
         raise ConfigError(
-            f"train.freeze_stages={stages}, but {encoder.name} has the stages {', '.join(encoder.stages)}; "
-            f"freeze 0 to {len(encoder.stages) - 1} of them"
+            f"train.freeze_stages={stages}, but {encoder.name} has the stages "
+            f"{', '.join(encoder.stages)}; freeze 0 to {len(encoder.stages) - 1} of them"
         )
     names, parameters = zip(*[(n, p) for n, p in encoder.named_parameters() if p.requires_grad])
-    training = encoder.training
-    with torch.enable_grad():
-        device = parameters[0].device
-        map_BDhw = encoder.eval()(
-            blank_image(encoder).to(device), [encoder.stages[stages - 1]]
-        ).maps.popitem()[1]
+    image = blank_image(encoder).to(parameters[0].device)
+    with torch.enable_grad(), evaluating(encoder):
+        map_BDhw = encoder(image, [encoder.stages[stages - 1]]).maps.popitem()[1]
         gradients = torch.autograd.grad(map_BDhw.sum(), parameters, allow_unused=True)
-    encoder.train(training)
     frozen = [name for name, gradient in zip(names, gradients) if gradient is not None]
     for name in frozen:
         encoder.get_parameter(name).requires_grad_(False)
@@ -57,23 +57,21 @@ def freeze(encoder: Encoder, stages: int) -> list[str]:
 
 
 def blank_image(encoder: Encoder) -> Tensor:
-    """One image of the smallest size that a network takes for sure: that of a ViT's positions,
-    else 64 px.
-    """
+    """Make one image (1, 3, H, W) of a size that the network takes: a ViT's own, else 64 px."""
     embed = getattr(encoder.model, "patch_embed", None)
     height, width = getattr(embed, "img_size", None) or (64, 64)
     return torch.zeros(1, 3, height, width)
 
 
 class LowRank(nn.Module):
-    """weight + scale * (up @ down), reshaped (LoRA, arXiv 2106.09685; convolutions as matrices of
-    out x in*k*k).
+    """weight + scale * (up @ down), reshaped; a convolution is a matrix of out x in*k*k.
 
     `down` starts as in the reference implementation and `up` at zero, so nothing changes before
-    the first step.
+    the first step. Source: LoRA, arXiv 2106.09685, section 4.1.
     """
 
     def __init__(self, weight: Tensor, rank: int, scale: float) -> None:
+        """`scale`: alpha / rank of the paper."""
         super().__init__()
         rows, columns = weight.flatten(1).shape
         self.scale = scale
@@ -82,32 +80,39 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=5**0.5)
 
     def forward(self, weight: Tensor) -> Tensor:
+        """The adapted weight, of the same shape."""
         return weight + self.scale * (self.up @ self.down).view_as(weight)
 
 
 def add_adapters(encoder: Encoder, rank: int, scale: float) -> list[str]:
     """Freeze the encoder and give an adapter to each convolution and linear layer that took
-    gradient; their names.
+    gradient.
 
     Weights with fewer than 2 * rank rows or columns (depthwise convolutions, the first one) get
     none and stay as they are, like norms and biases.
+
+    Returns:
+        the names of the adapted layers.
+
+    Raises:
+        ConfigError: no weight that an adapter of this rank would make smaller.
     """
-    wanted = {
-        name: module for name, module in encoder.named_modules() if takes_adapter(module, rank)
-    }
-    if not wanted:
+    chosen = {name: m for name, m in encoder.named_modules() if takes_adapter(m, rank)}
+    if not chosen:
         raise ConfigError(
-            f"train.lora_rank={rank}: no weight of {encoder.name} that is not frozen has {2 * rank} rows and columns; "
-            "lower the rank or train.freeze_stages"
+            f"train.lora_rank={rank}: no weight of {encoder.name} that is not frozen has "
+            f"{2 * rank} rows and columns; lower the rank or train.freeze_stages"
         )
     encoder.requires_grad_(False)
-    for module in wanted.values():
-        parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank, scale))
-    return list(wanted)
+    for module in chosen.values():
+        weight: Any = module.weight
+        parametrize.register_parametrization(module, "weight", LowRank(weight, rank, scale))
+    return list(chosen)
 
 
 def takes_adapter(module: nn.Module, rank: int) -> bool:
-    if not isinstance(module, (nn.Conv2d, nn.Linear)) or not module.weight.requires_grad:
+    """Whether a module is a layer that takes gradient and whose adapter would be smaller."""
+    if not isinstance(module, nn.Conv2d | nn.Linear) or not module.weight.requires_grad:
         return False
     return min(module.weight.flatten(1).shape) >= 2 * rank
 
@@ -121,7 +126,8 @@ def merge_adapters(encoder: Encoder) -> None:
     """
     for module in list(encoder.modules()):
         if parametrize.is_parametrized(module, "weight"):
-            weight = module.weight.detach().clone()
+            weight: Any = module.weight
+            merged = nn.Parameter(weight.detach().clone())
             del module.parametrizations
             module.__class__ = module.__class__.__bases__[0]
-            module.weight = nn.Parameter(weight)
+            module.weight = merged

@@ -1,4 +1,4 @@
-"""Memory that training frees on a CPU and needs again in the next step."""
+"""Memory that training frees on a CPU and needs again in the next step, kept in the process."""
 
 import ctypes
 import sys

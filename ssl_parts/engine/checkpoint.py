@@ -4,7 +4,8 @@
     checkpoints/last           text: the name of the newest
 
 A checkpoint is written in a sibling folder, flushed, then renamed. state.json carries the size and
-digest of the other files, so a damaged one is seen, said, and the one before is taken.
+digest of the other files, so a damaged checkpoint is noticed and reported, and the one before it is
+taken.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -27,18 +29,22 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint read back: step is the number of finished steps."""
+    """A checkpoint read back: state dicts by the names of their files.
+
+    step: number of finished steps. objective: queues and centres, {} for most methods. extra: what
+    the trainer keeps beside weights.
+    """
 
     step: int
     student: dict[str, torch.Tensor]
     teacher: dict[str, torch.Tensor]
-    optimizer: dict
-    extra: dict
-    objective: dict[str, torch.Tensor]  # queues and centres; {} for most methods
+    optimizer: dict[str, Any]
+    extra: dict[str, Any]
+    objective: dict[str, torch.Tensor]
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """A safetensors file, atomically."""
+    """Write tensors by name to a safetensors file, atomically."""
     with replaced(path) as temporary:
         save_file(
             {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
@@ -50,16 +56,22 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 def save_checkpoint(
     folder: Path,
     step: int,
-    student: dict,
-    teacher: dict,
-    optimizer: dict,
-    extra: dict,
+    student: dict[str, torch.Tensor],
+    teacher: dict[str, torch.Tensor],
+    optimizer: dict[str, Any],
+    extra: dict[str, Any],
     keep: int = 2,
     keep_every: int | None = None,
-    objective: dict | None = None,
+    objective: dict[str, torch.Tensor] | None = None,
 ) -> Path:
-    """Write `folder/step_NNNNNN`, point `last` at it, drop all but the newest `keep` and the
-    multiples of `keep_every`.
+    """Write `folder/step_NNNNNN` and name it in `last`.
+
+    All but the newest `keep` checkpoints and the multiples of `keep_every` are deleted.
+
+    Args:
+        step: number of finished steps.
+        student, teacher, optimizer, objective: state dicts; {} for what does not exist.
+        extra: anything that goes into JSON.
 
     Raises:
         TrainingError: the disk is full or not writable; what was there before is untouched.
@@ -89,7 +101,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole, or None. A damaged one is reported and skipped."""
+    """Read the newest checkpoint that is whole, or None. A damaged one is reported and skipped."""
     for path in reversed(_steps(folder)):
         problem = _damage(path)
         if problem:

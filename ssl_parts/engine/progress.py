@@ -1,5 +1,6 @@
-"""Progress of a phase: a bar in a terminal, a plain line now and then elsewhere; only the main
-process speaks.
+"""Progress of a phase: a bar in a terminal, else a plain line every fifteen seconds.
+
+Only the main process prints.
 """
 
 import sys
@@ -23,7 +24,7 @@ class Progress:
     ) -> None:
         self.name, self.total, self.done, self.unit = name, total, start, unit
         self.enabled, self.terminal = enabled, sys.stderr.isatty()
-        self.began = self.spoke = time.monotonic()
+        self.began = self.printed = time.monotonic()
         self.first, self.waited, self.terms = start, 0.0, ""
         self.bar: tqdm | None = None
 
@@ -39,14 +40,19 @@ class Progress:
         return self
 
     def advance(self, n: int = 1, waited: float = 0.0) -> None:
-        """`waited` is the total number of seconds spent waiting for data so far."""
+        """Count `n` more as done; prints a line where one is due and there is no bar.
+
+        Args:
+            waited: seconds spent waiting for data so far, in all.
+        """
         self.done, self.waited = self.done + n, waited
         if self.bar is not None:
             self.bar.update(n)
-        elif self.enabled and time.monotonic() - self.spoke > LINE_EVERY:
-            self._line()
+        elif self.enabled and time.monotonic() - self.printed > LINE_EVERY:
+            self._print_line()
 
     def show(self, values: dict[str, float]) -> None:
+        """Put these figures behind the bar or the next line."""
         self.terms = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
         if self.bar is not None:
             self.bar.set_postfix_str(f"{self.terms}  data {self._wait_share():.0%}", refresh=False)
@@ -55,11 +61,11 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
         elif self.enabled and self.done > self.first:
-            self._line()
+            self._print_line()
 
-    def _line(self) -> None:
-        self.spoke = time.monotonic()
-        rate = (self.done - self.first) / max(1e-9, self.spoke - self.began)
+    def _print_line(self) -> None:
+        self.printed = time.monotonic()
+        rate = (self.done - self.first) / max(1e-9, self.printed - self.began)
         left = (self.total - self.done) / max(rate, 1e-9)
         text = f"{self.name}: {self.done}/{self.total}  {rate:.2f} {self.unit}/s  {left:.0f} s left"
         print(
@@ -73,26 +79,32 @@ class Progress:
 
 
 class Pace:
-    """How fast training is, from one look to the next."""
+    """How fast training is between two reports."""
 
-    def __init__(self, pairs: int, device: torch.device) -> None:
-        """`pairs`: of views in a step, over all processes."""
-        self.pairs, self.device = pairs, device
-        self.seen: tuple[float, int, float] | None = None
+    def __init__(self, batch: int, device: torch.device, unit: str = "pairs") -> None:
+        """`batch`: pairs or images (`unit`) per step, over all processes."""
+        self.batch, self.device, self.unit = batch, device, unit
+        self.last: tuple[float, int, float] | None = None
 
-    def look(self, step: int, waited: float) -> dict[str, float]:
-        """Pairs a second, share of the time spent waiting for data, peak GPU memory in GiB; {} at
-        the first look.
+    def measure(self, done: int, waited: float) -> dict[str, float]:
+        """Measure the time since the last call; {} at the first one.
 
         Args:
-            step: steps done. waited: seconds spent waiting for data so far.
+            done: finished steps. waited: seconds spent waiting for data so far.
+
+        Returns:
+            UNIT_per_second, data_wait (share of the time spent waiting for data), and on a GPU
+            gpu_memory_gb (peak so far, in GiB).
         """
-        now, before = (time.perf_counter(), step, waited), self.seen
-        self.seen = now
+        now, before = (time.perf_counter(), done, waited), self.last
+        self.last = now
         if before is None:
             return {}
         seconds, steps, waiting = (new - old for new, old in zip(now, before))
-        pace = {"pairs_per_second": self.pairs * steps / seconds, "data_wait": waiting / seconds}
+        pace = {
+            f"{self.unit}_per_second": self.batch * steps / seconds,
+            "data_wait": waiting / seconds,
+        }
         if self.device.type == "cuda":
             pace["gpu_memory_gb"] = torch.cuda.max_memory_allocated(self.device) / 2**30
         return pace

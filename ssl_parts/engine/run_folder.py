@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from omegaconf import OmegaConf
 
@@ -38,10 +38,11 @@ class RunConfiguration(Protocol):
     @property
     def run(self) -> TrainingRunSection:
         """The run section."""
+        ...
 
 
 def run_folder(config: RunConfiguration) -> Path:
-    """Where the run is or will be; nothing is written.
+    """Find where the run is or will be; nothing is written.
 
     Raises:
         ConfigError: the folder belongs to a run with another configuration (the difference is
@@ -52,22 +53,23 @@ def run_folder(config: RunConfiguration) -> Path:
     if saved.exists():
         if config.run.resume is Resume.never:
             raise ConfigError(
-                f"{folder} exists and run.resume=never; choose another run.name or remove the folder"
+                f"{folder} exists and run.resume=never; choose another run.name or remove the "
+                "folder"
             )
-        difference = _difference(
-            flatten(OmegaConf.to_container(OmegaConf.load(saved))), flatten(config)
-        )
+        before: Any = OmegaConf.to_container(OmegaConf.load(saved))
+        difference = _difference(flatten(before), flatten(config))
         if difference:
             raise ConfigError(
-                f"{folder} was made with another configuration:\n{difference}\nThe same configuration continues it; "
-                "another run.name starts a new run"
+                f"{folder} was made with another configuration:\n{difference}\nThe same "
+                "configuration continues it; another run.name starts a new run"
             )
     return folder
 
 
 def record_run(folder: Path, config: RunConfiguration) -> None:
-    """Write config.yaml and environment.json of a new run; called after everything that can be
-    wrong was checked.
+    """Write config.yaml and environment.json of a new run.
+
+    Call it after everything that can be wrong was checked.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -83,8 +85,8 @@ def record_run(folder: Path, config: RunConfiguration) -> None:
         ) from error
 
 
-def environment() -> dict:
-    """What a result depends on beside the configuration."""
+def environment() -> dict[str, Any]:
+    """Describe what a result depends on beside the configuration."""
     import torch
 
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -99,14 +101,18 @@ def environment() -> dict:
 
 
 def commit() -> str | None:
-    """The commit of the code, with '+' where the tree had changes; None outside a checkout."""
+    """Name the commit of this code, with '+' where the tree had changes; None outside a checkout.
+
+    An installed package may lie below a checkout of something else, whose commit says nothing.
+    """
     here = Path(__file__).resolve().parent
+    asked = [
+        ["git", "ls-files", "--error-unmatch", Path(__file__).name],
+        ["git", "rev-parse", "--short=12", "HEAD"],
+        ["git", "status", "--porcelain", "--untracked-files=no"],
+    ]
     try:
-        asked = [
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-        ]
-        head, changes = (
+        _, head, changes = (
             subprocess.run(
                 c, cwd=here, capture_output=True, text=True, check=True, timeout=10
             ).stdout
@@ -124,7 +130,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _difference(before: dict, now: dict) -> str:
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     rows = []
     for key in sorted(set(before) | set(now)):
         old, new = before.get(key, "(not there)"), now.get(key, "(not there)")

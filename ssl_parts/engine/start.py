@@ -1,8 +1,10 @@
 """The processes of a command before they compute: threads, memory, precision, launcher."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -10,7 +12,10 @@ from accelerate.tracking import GeneralTracker
 from accelerate.utils import KwargsHandler, LoggerType
 
 from ssl_parts.engine.allocator import keep_freed_memory
+from ssl_parts.engine.disk import disk_errors
 from ssl_parts.engine.run_section import Precision, TrainingRunSection
+from ssl_parts.engine.stop import Stopped, StopSignal
+from ssl_parts.engine.trackers import make_trackers
 from ssl_parts.errors import ConfigError
 
 SHARDING = {  # what `accelerate launch` sets for its processes
@@ -28,7 +33,7 @@ def start_accelerator(run: TrainingRunSection, *handlers: KwargsHandler) -> Acce
         handlers: further options of accelerate, as `DistributedDataParallelKwargs`.
 
     Raises:
-        ConfigError: as `check_whole_networks`.
+        ConfigError: as `check_whole_networks` and `make_trackers`.
     """
     check_whole_networks()
     set_threads(run.threads)
@@ -36,15 +41,38 @@ def start_accelerator(run: TrainingRunSection, *handlers: KwargsHandler) -> Acce
     if cpu:
         keep_freed_memory()
     bf16 = resolve_precision(run.precision) is Precision.bf16
-    trackers: list[str | LoggerType | GeneralTracker] = list(run.trackers)
+    trackers: list[str | LoggerType | GeneralTracker] = [*make_trackers(run)]
     timeout = InitProcessGroupKwargs(timeout=timedelta(minutes=run.timeout_minutes))
     return Accelerator(
         cpu=cpu,
         mixed_precision="bf16" if bf16 else "no",
         log_with=trackers or None,
-        project_dir=run.folder if trackers else None,
         kwargs_handlers=[timeout, *handlers],
     )
+
+
+@contextmanager
+def supervise_run(accelerator: Accelerator, folder: Path) -> Iterator[StopSignal]:
+    """Hear stop signals while a run works, name the errors of its disk, and end its trackers.
+
+    Example:
+        >>> with supervise_run(accelerator, run.folder) as stop:  # doctest: +SKIP
+        ...     loop.train(learner)
+
+    Raises:
+        Stopped: a signal ended the work in order, which is said on the console.
+        TrainingError: as `disk_errors`.
+    """
+    with StopSignal(accelerator) as stop, disk_errors(folder):
+        try:
+            yield stop
+        except Stopped:
+            accelerator.print(
+                "Stopped by a signal, nothing is lost: the same command continues.", flush=True
+            )
+            accelerator.end_training()
+            raise
+    accelerator.end_training()
 
 
 def check_whole_networks(environment: Mapping[str, str] = os.environ) -> None:

@@ -1,33 +1,31 @@
-"""Stopping a run from outside without losing work: SIGTERM or SIGUSR1 asks, the run stops where
-nothing is lost.
+"""Stopping a run from outside without losing work: SIGTERM or SIGUSR1 asks for it.
 
-A training step is finished and checkpointed first. Discovery and evaluation have whatever is
-finished on disk at every moment, so they are left at once. All processes leave at the same place,
-with the exit code that a job script requeues.
+A training step is finished and checkpointed first. Discovery and evaluation have on disk what they
+have finished, so they are left at once. All processes leave at the same place, with the exit code
+that a job script requeues.
 """
 
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on; see launch/slurm/
-AGREE_EVERY = 4  # steps between two looks at the other processes
+REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: the same command continues; see launch/slurm/
+AGREE_EVERY = 4  # steps between two sums over the processes
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 T = TypeVar("T")
 
 
 class Stopped(SystemExit):
-    """The run was asked to stop and has stopped; uncaught, the process ends with code REQUEUE and
-    no traceback.
+    """The run was asked to stop and has stopped.
+
+    Uncaught, it ends the process with the code REQUEUE and no traceback.
     """
 
     def __init__(self) -> None:
@@ -35,14 +33,15 @@ class Stopped(SystemExit):
 
 
 class StopSignal:
-    """`with StopSignal(accelerator) as stop:` hears the signals; outside the main thread it hears
-    none.
+    """Hears the signals inside `with StopSignal(accelerator) as stop:`.
+
+    Outside the main thread Python lets nobody hear signals, and none is heard.
     """
 
-    def __init__(self, accelerator: "Accelerator") -> None:
+    def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator, self.asked = accelerator, False
         self._leave_at_once = False
-        self._earlier: dict[int, object] = {}
+        self._earlier: dict[int, Any] = {}
         self._answer: tuple[Tensor, torch.cuda.Event | None] | None = None
 
     def __enter__(self) -> "StopSignal":
@@ -61,34 +60,43 @@ class StopSignal:
             raise Stopped
 
     def interruptible(self, work: Callable[[], T]) -> T:
-        """Do work that may be left anywhere (no collectives in it), then wait for the other
-        processes.
+        """Run `work` so that a signal may interrupt it at any point, then synchronise.
+
+        Args:
+            work: leaves on disk what it has finished, and must not contain collectives.
+
+        Returns:
+            what `work` returned.
 
         Raises:
             Stopped: on every process, if any of them was asked.
         """
-        result = None
+        results: list[T] = []
         try:
             self._leave_at_once = True
-            result = None if self.asked else work()
+            if not self.asked:
+                results.append(work())
         except Stopped:
             pass  # this process leaves the work; check() raises it again, on every process at once
         finally:
             self._leave_at_once = False
-        self.check()
-        return result
+        self.check()  # does not return where there is no result
+        return results[0]
 
     def check(self) -> None:
-        """A barrier between stages; Stopped on every process, if any of them was asked."""
+        """Wait for all processes between two stages.
+
+        Raises:
+            Stopped: on every process, if any of them was asked.
+        """
         if bool(self._asked_anywhere() > 0):
             raise Stopped
 
     def agreed(self, step: int) -> bool:
-        """Whether to stop after this step: the same answer on every process, and the host waits
-        for no device.
+        """Whether to stop after this step: the same answer on every process.
 
-        Several processes look at each other every AGREE_EVERY steps and read the answer that many
-        steps later, when it has long arrived.
+        The host waits for no device: several processes add up their flags every AGREE_EVERY steps
+        and read the sum that many steps later, when it has long arrived.
         """
         if self.accelerator.num_processes == 1:
             return self.asked
@@ -100,7 +108,8 @@ class StopSignal:
 
     def _asked_anywhere(self) -> Tensor:
         flag = torch.tensor(float(self.asked), device=self.accelerator.device)
-        return self.accelerator.reduce(flag, "sum")
+        total: Any = self.accelerator.reduce(flag, "sum")
+        return total
 
     def _ask(self) -> tuple[Tensor, torch.cuda.Event | None]:
         flag = self._asked_anywhere()

@@ -1,20 +1,24 @@
 """The teacher: an exponential moving average of the student."""
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+N = TypeVar("N", bound=nn.Module)
 
-def make_teacher(network: nn.Module) -> nn.Module:
-    """A copy that takes no gradient."""
+
+def make_teacher(network: N) -> N:
+    """Copy a network; the copy takes no gradient."""
     return copy.deepcopy(network).requires_grad_(False)
 
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """teacher = momentum * teacher + (1 - momentum) * student, in a few fused calls; buffers are
-    copied.
+    """Move the teacher: momentum * teacher + (1 - momentum) * student, in a few fused calls.
+
+    Buffers are copied from the student.
     """
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
     for mine, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
@@ -25,8 +29,15 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
 def interpolate(
     initial: dict[str, torch.Tensor], trained: dict[str, torch.Tensor], share: float
 ) -> dict[str, torch.Tensor]:
-    """(1 - share) * initial + share * trained where floating, else the trained (WiSE-FT, arXiv
-    2109.01903).
+    """Mix two state dicts: (1 - share) * initial + share * trained.
+
+    Source: WiSE-FT, arXiv 2109.01903, section 3.
+
+    Args:
+        share: in [0, 1].
+
+    Returns:
+        a state dict on the device of `trained`; what is not floating point is the trained value.
     """
     mixed = {}
     for name, value in trained.items():

@@ -113,9 +113,20 @@ def _front_matter(facts: Mapping[str, Any]) -> str:
 
 
 def _results(rows: object) -> str:
+    if isinstance(rows, list):
+        rows = _means(rows)
     if not isinstance(rows, Mapping) or not rows:
         return "Nothing was measured on these weights."
     return f"```json\n{json.dumps(rows, indent=1)}\n```"
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Arm → "PROTOCOL.MEASURE" → mean, of the rows of results.json."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        means = {f"{row['protocol']}.{k}": v["mean"] for k, v in row["values"].items()}
+        found.setdefault(row["name"], {}).update(means)
+    return found
 
 
 def _config(config: object) -> list[str]:

@@ -7,7 +7,8 @@ import torch
 
 from evaluation.feature_cache import FeatureCache
 from evaluation.protocols import Bench, run_protocol
-from evaluation.results import format_table, save_results
+from evaluation.results import keep_earlier, save_results
+from evaluation.tables import format_table
 from ssl_parts.data import build_bank
 from ssl_parts.encoders import make_encoder
 from ssl_parts.engine.run_folder import commit
@@ -24,8 +25,12 @@ def evaluate(config: EvaluateConfig) -> Path:
     set_threads(config.run.threads)
     rows = run_protocol(config.protocol, open_bench(config), config.run.name, commit())
     path = config.folder / "results.json"
-    save_results(path, rows, command=" ".join(sys.argv))
-    print(f"\n{format_table(rows)}\n\nResults: {path}")
+    kept = keep_earlier(path, rows)
+    save_results(path, "evaluate", rows, command_line=" ".join(sys.argv))
+    print(f"\n{format_table(rows)}\n")
+    if kept is not None:
+        print(f"Earlier results, measured differently, are kept: {kept}")
+    print(f"Results: {path}")
     return path
 
 
@@ -41,4 +46,5 @@ def open_bench(config: EvaluateConfig) -> Bench:
         encoder = make_encoder(config.encoder).eval()
     train, test = build_bank(config.data), build_bank(config.data, config.data.test_split)
     cache = FeatureCache(config.run.cache)
-    return Bench(encoder, train, test, device, config.run.batch, cache)
+    name = config.data.display_name
+    return Bench(encoder, train, test, device, config.run.batch, cache, name)

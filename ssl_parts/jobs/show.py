@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssl_parts.data.decode import decode_image
 from ssl_parts.data.geometry import fit_image
+from ssl_parts.data.order import evenly_spaced
 from ssl_parts.data.sets.folder import SUFFIXES, list_images
 from ssl_parts.encoders import Encoder, build_encoder, open_encoder
 from ssl_parts.encoders.pictures import (
@@ -86,8 +87,7 @@ def image_paths(path: Path, limit: int) -> list[Path]:
         raise ConfigError(
             f"image={path} holds no image (looked for {', '.join(SUFFIXES)} at any depth)"
         )
-    chosen = torch.linspace(0, len(found) - 1, min(limit, len(found))).round().long().unique()
-    return [found[i] for i in chosen.tolist()]
+    return [found[i] for i in evenly_spaced(len(found), limit)]
 
 
 def encoder_of(config: ShowConfig) -> Encoder:

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
+from ssl_parts.data.order import evenly_spaced
 from ssl_parts.parts.dense.features import Images
 from ssl_parts.parts.palette import contact_sheet, overlay
 from ssl_parts.parts.store import PartStore
@@ -17,7 +18,7 @@ def draw_parts(
     store: PartStore, images: Images, path: Path, count: int = 24, side: int = 128
 ) -> None:
     """At most `count` evenly spaced images, the same ones every time, as tiles of `side` pixels."""
-    chosen = torch.linspace(0, len(store) - 1, min(count, len(store))).long().numpy()
+    chosen = evenly_spaced(len(store), count)
     tiles = []
     for image, ids in zip(images.images(chosen), store.batch(chosen), strict=True):
         large = resize(image, [side, side], antialias=True)

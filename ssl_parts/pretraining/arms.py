@@ -1,5 +1,5 @@
-"""What PARTICLE is compared with: a line an arm. Each starts from the same base and takes as many
-steps as all rounds.
+"""What PARTICLE is compared with, one line per arm. Each starts from the same base and takes as
+many steps as all rounds.
 
 `run.arms=[instance,detcon]` trains them beside the result of a run, `launch/compare.py --arms
 instance detcon` does it over seeds.
@@ -12,7 +12,7 @@ from ssl_parts.objectives.config import MethodName, ObjectiveConfig
 from ssl_parts.parts.config import FelzenszwalbConfig, PartsConfig
 
 BASE, OURS = "base", "base + PARTICLE"
-MASKS = 16  # Felzenszwalb regions an image, at most; as many as DetCon samples
+MASKS = 16  # Felzenszwalb regions per image, at most; as many as DetCon samples
 
 
 class Masks(Enum):

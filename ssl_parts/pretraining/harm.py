@@ -1,23 +1,25 @@
-"""Has training harmed the encoder that it started from? Told without labels, and with them where
-there are some.
+"""Detect regressions against the initial encoder, without labels, and with scores where there are
+some.
 
-A few epochs on a few hundred images can cost a strong encoder ten points; the loss looks well all
-the while.
+A few epochs on a few hundred images can cost a strong encoder ten points while the loss falls.
+Shapes: N images, D channels of pooled features.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_parts.data import Bank
+from ssl_parts.data import Bank, evenly_spaced
 from ssl_parts.encoders import Encoder
-from ssl_parts.engine.monitor import rank_me
+from ssl_parts.encoders.modes import evaluating
+from ssl_parts.engine.statistics import rank_me
 
 IMAGES, NEIGHBOURS = 512, 10
 RANK_KEPT, NEIGHBOURS_KEPT = 0.7, 0.35  # below these a strong encoder has lost something
-POINTS = 0.01  # accuracy or IoU that may be lost without a word
+TOLERATED_LOSS = 0.01  # of accuracy or IoU, without a warning
 
 
 @dataclass(frozen=True)
@@ -36,53 +38,68 @@ class Drift:
     cosine: float
 
     def as_dict(self) -> dict[str, float]:
+        """The figures by name, for JSON."""
         return asdict(self)
 
 
 def measure_drift(before: Encoder, after: Encoder, bank: Bank) -> Drift:
     """Compare two encoders on up to 512 evenly spaced images of a bank."""
-    rows = torch.linspace(0, len(bank) - 1, min(IMAGES, len(bank))).long()
-    first_ND, second_ND = (pooled_features(encoder, bank, rows) for encoder in (before, after))
+    rows = torch.from_numpy(evenly_spaced(len(bank), IMAGES))
+    first_ND, second_ND = (pool_features(encoder, bank, rows) for encoder in (before, after))
     return Drift(
         images=len(rows),
         rank_before=float(rank_me(first_ND)),
         rank_after=float(rank_me(second_ND)),
-        neighbours_kept=neighbours_kept(first_ND, second_ND, NEIGHBOURS),
+        neighbours_kept=compare_neighbours(first_ND, second_ND, NEIGHBOURS),
         cosine=float(F.cosine_similarity(first_ND, second_ND, dim=1).mean()),
     )
 
 
 @torch.inference_mode()
-def pooled_features(encoder: Encoder, bank: Bank, rows: Tensor, batch: int = 64) -> Tensor:
+def pool_features(encoder: Encoder, bank: Bank, rows: Tensor, batch: int = 64) -> Tensor:
+    """Pooled features (N, D) float32 of whole images, in host memory; modes stay as they are."""
     device = next(encoder.parameters()).device
-    pieces = [bank.images(part).to(device).float() / 255 for part in rows.split(batch)]
-    return torch.cat([encoder.eval()(piece).pooled.float().cpu() for piece in pieces])
+    with evaluating(encoder):
+        pieces = [bank.images(part).to(device).float() / 255 for part in rows.split(batch)]
+        return torch.cat([encoder(piece).pooled.float().cpu() for piece in pieces])
 
 
-def neighbours_kept(first_ND: Tensor, second_ND: Tensor, k: int) -> float:
-    """Mean overlap of the two k-nearest-neighbour lists of each row, itself left out; in [0, 1]."""
+def compare_neighbours(first_ND: Tensor, second_ND: Tensor, k: int) -> float:
+    """Mean overlap, in [0, 1], of the two lists of k nearest neighbours (cosine) of each row.
+
+    Args:
+        first_ND, second_ND: features of the same images; widths may differ.
+    """
     lists = []
     for features_ND in (first_ND, second_ND):
         unit_ND = F.normalize(features_ND, dim=1)
-        similar_NN = (unit_ND @ unit_ND.T).fill_diagonal_(-2)
+        similar_NN = (unit_ND @ unit_ND.T).fill_diagonal_(-2)  # a row is no neighbour of itself
         lists.append(similar_NN.topk(min(k, len(unit_ND) - 1), dim=1).indices)
     shared_NKK = lists[0].unsqueeze(2) == lists[1].unsqueeze(1)
     return float(shared_NKK.any(2).float().mean())
 
 
-def warnings_of(drift: Drift, rows: dict[str, dict], base: str, result: str) -> list[str]:
-    """What a user should know, in whole sentences; nothing to say is an empty list."""
-    said = []
+def describe_harm(
+    drift: Drift, before: Mapping[str, float], after: Mapping[str, float]
+) -> list[str]:
+    """Describe each regression in a sentence; [] if there is none.
+
+    Args:
+        before, after: scores by name, as fractions, of the initial encoder and of the result; those
+            of the initial encoder are compared, {} compares none.
+    """
+    found = []
     if drift.rank_after < RANK_KEPT * drift.rank_before:
-        said.append(
-            f"the effective rank of the features fell from {drift.rank_before:.0f} to {drift.rank_after:.0f}"
+        found.append(
+            f"the effective rank of the features fell from {drift.rank_before:.0f} to "
+            f"{drift.rank_after:.0f}"
         )
     if drift.neighbours_kept < NEIGHBOURS_KEPT:
-        said.append(
-            f"only {drift.neighbours_kept:.0%} of each image's nearest neighbours are still its neighbours"
+        found.append(
+            f"only {drift.neighbours_kept:.0%} of each image's nearest neighbours are still its "
+            "neighbours"
         )
-    for key, before in rows.get(base, {}).get("values", {}).items():
-        after = rows[result]["values"][key]
-        if after["mean"] < before["mean"] - POINTS:
-            said.append(f"{key} fell from {100 * before['mean']:.1f} to {100 * after['mean']:.1f}")
-    return said
+    for name, start in before.items():
+        if after[name] < start - TOLERATED_LOSS:
+            found.append(f"{name} fell from {100 * start:.1f} to {100 * after[name]:.1f}")
+    return found

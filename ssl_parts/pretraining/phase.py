@@ -1,48 +1,63 @@
-"""One phase of training: an encoder goes in, a better one comes out. The whole loop is
-`train_phase`.
+"""One phase of training: an encoder goes in, a better one comes out.
 
-base encoder from scratch, the instance-contrast control and each PARTICLE round are all phases;
-they differ in their objective and in whether they have parts. Everything random is a function of
-(seed, step).
+The base encoder from scratch, each PARTICLE round and the arms that it is compared with are all
+phases: they differ in their objective and in whether images come with part ids. `train_phase` is
+the whole story; the loop itself, shared with supervised heads, is `engine.loop.Loop.train`.
+
+Shapes: B images of this process, N = 2B views (all first views, then all second ones), hxw a grid
+of part ids over an image, gxg one over a view, K part ids.
 """
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from accelerate import Accelerator
+from torch import Tensor, nn
 
 from ssl_parts.data import Bank, BatchStream, ImageBank, batch_indices, rank_slice
 from ssl_parts.encoders import Encoder
 from ssl_parts.engine.adapt import adapt, merge_adapters
-from ssl_parts.engine.checkpoint import load_checkpoint, save_checkpoint, save_tensors
-from ssl_parts.engine.monitor import MetricsLog, explain_non_finite
-from ssl_parts.engine.optim import build_optimizer, follow_mode, set_lr, set_train_mode, speed_up
-from ssl_parts.engine.progress import Pace, Progress
+from ssl_parts.engine.checkpoint import save_tensors
+from ssl_parts.engine.loop import Cadence, Learner, Loop
+from ssl_parts.engine.modes import follow_mode, set_train_mode
+from ssl_parts.engine.monitor import MetricsLog, Monitor
+from ssl_parts.engine.optim import build_optimizer
 from ssl_parts.engine.schedules import cosine, warmup_cosine
-from ssl_parts.engine.stop import Stopped, StopSignal
+from ssl_parts.engine.speed import speed_up
+from ssl_parts.engine.state import TrainingState
+from ssl_parts.engine.stop import StopSignal
 from ssl_parts.engine.teacher import interpolate, make_teacher, update_teacher
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs, build_method
 from ssl_parts.parts.store import PartStore
 from ssl_parts.pretraining.mixing import choose_share
-from ssl_parts.pretraining.train_config import Network, TrainConfig
+from ssl_parts.pretraining.train_config import Network, ResolvedTrainConfig, TrainConfig
 from ssl_parts.pretraining.watch import Watch
 from ssl_parts.views import Views, ViewsConfig
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-
-OTHER = "discovery.safetensors"  # what finds the next round's parts, where it is not the result
+RESULT = "encoder.safetensors"
+# weights that find the parts of the next round, where train.discover_with names another network
+# than train.keep
+DISCOVERY_WEIGHTS = "discovery.safetensors"
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What one phase does; `folder` holds its checkpoints and, once it is finished,
-    encoder.safetensors.
+    """What one phase does.
+
+    Attributes:
+        name: in the log and on the console.
+        folder: holds its checkpoints and, once it is finished, encoder.safetensors.
+        steps: optimiser steps.
+        lr: peak learning rate.
+        seed: of heads, batches, views and dropout.
+        train: with every preset resolved.
+        parts: ids of the training images, or None.
+        earlier_steps: of phases under the same schedule.
+        schedule_steps: of the whole schedule; None: the phase has one of its own.
+        first_step: steps of the run before this phase, as trackers count them.
     """
 
     name: str
@@ -51,28 +66,48 @@ class Phase:
     lr: float
     seed: int
     objective: ObjectiveConfig
-    train: TrainConfig
+    train: ResolvedTrainConfig
     views: ViewsConfig
     parts: PartStore | None = None
-    earlier_steps: int = 0  # of phases under the same schedule
-    schedule_steps: int | None = None  # of the whole schedule; None: this phase has one of its own
+    earlier_steps: int = 0
+    schedule_steps: int | None = None
+    first_step: int = 0
 
     @property
     def result(self) -> Path:
-        return self.folder / "encoder.safetensors"
+        """The encoder that the phase leaves."""
+        return self.folder / RESULT
+
+    @property
+    def k(self) -> int:
+        """Number of part ids, 0 without parts."""
+        return 0 if self.parts is None else self.parts.k
+
+    @property
+    def background(self) -> int | None:
+        """The part id of what is not object, if there is one."""
+        return None if self.parts is None else self.parts.background
+
+    @property
+    def cadence(self) -> Cadence:
+        """How often the phase reports and saves."""
+        train = self.train
+        return Cadence(
+            train.log_every, train.checkpoint_every, train.keep_checkpoints, train.keep_every
+        )
 
     def lr_at(self, step: int) -> float:
-        steps = self.schedule_steps or self.steps
+        """Learning rate of step 0, 1, ... of this phase: warm-up, then a cosine."""
+        steps, train = self.schedule_steps or self.steps, self.train
         return warmup_cosine(
-            self.earlier_steps + step, steps, self.lr, self.train.lr_end, self.train.warmup_share
+            self.earlier_steps + step, steps, self.lr, train.lr_end, train.warmup_share
         )
 
     def momentum_at(self, step: int) -> float:
-        start, end = (
-            self.train.ema,
-            self.train.ema if self.train.ema_end is None else self.train.ema_end,
-        )
-        return cosine(self.earlier_steps + step, self.schedule_steps or self.steps, start, end)
+        """Momentum of the teacher at step 0, 1, ... of this phase: a cosine from ema to ema_end."""
+        start, end = self.train.ema, self.train.ema_end
+        steps = self.schedule_steps or self.steps
+        return cosine(self.earlier_steps + step, steps, start, start if end is None else end)
 
 
 @dataclass(frozen=True)
@@ -101,8 +136,9 @@ class PhaseImages:
 
 
 def steps_of(epochs: int, images: int, train: TrainConfig) -> int:
-    """Optimiser steps of so many passes over the data; the last incomplete batch of a pass is left
-    out.
+    """Optimiser steps of so many passes over the data.
+
+    The last incomplete batch of a pass is left out.
 
     Raises:
         ConfigError: the batch is larger than the data set.
@@ -110,8 +146,8 @@ def steps_of(epochs: int, images: int, train: TrainConfig) -> int:
     pairs = train.batch * train.accumulate
     if pairs > images:
         raise ConfigError(
-            f"train.batch={train.batch} x train.accumulate={train.accumulate} is larger than the data set of {images} "
-            f"images; lower train.batch to at most {images}"
+            f"train.batch={train.batch} x train.accumulate={train.accumulate} is larger than the "
+            f"data set of {images} images; lower train.batch to at most {images}"
         )
     return epochs * (images // pairs)
 
@@ -120,98 +156,96 @@ def train_phase(
     phase: Phase,
     encoder: Encoder,
     bank: Bank,
-    accelerator: "Accelerator",
+    accelerator: Accelerator,
     metrics: MetricsLog,
     stop: StopSignal | None = None,
 ) -> None:
-    """Train `encoder` and leave `phase.result` on disk; goes on where an earlier, killed call
-    stopped.
+    """Train `encoder` and leave `phase.result` on disk.
+
+    A call that follows a killed one continues from its newest checkpoint, bit for bit.
+
+    Args:
+        bank: training images. metrics: the log of the run.
+        stop: hears signals; None hears none.
 
     Raises:
         Stopped: a signal asked for it; the step is finished and checkpointed.
         TrainingError: the loss is not finite, nothing can be learnt, or the disk cannot be
             written.
     """
-    trainer, stop = (
-        Trainer(phase, encoder, bank, accelerator, metrics),
-        stop or StopSignal(accelerator),
+    trainer = Trainer(phase, encoder, bank, accelerator)
+    monitor = Monitor(
+        phase.name,
+        phase.folder,
+        metrics,
+        accelerator,
+        steps=phase.steps,
+        batch=phase.train.batch * phase.train.accumulate,
+        first_step=phase.first_step,
     )
-    start = trainer.restore()
-    shown = Progress(phase.name, start, phase.steps, enabled=accelerator.is_main_process)
-    with shown as progress, trainer.stream(start) as stream:
-        for step in range(start, phase.steps):
-            lr = phase.lr_at(step)
-            set_lr(trainer.optimizer, lr)
-            trainer.prepare_step(step)
-            for micro in range(phase.train.accumulate):
-                terms, student = trainer.forward_backward(
-                    stream, step, last=micro == phase.train.accumulate - 1
-                )
-            trainer.update(step)
-            trainer.watch.guard.see(step, terms)
-            if (step + 1) % phase.train.log_every == 0 or step + 1 == phase.steps:
-                trainer.report(step, lr, terms, student, progress, stream)
-            stopping = stop.agreed(step)
-            if stopping or phase.train.saves_after(step + 1) or step + 1 == phase.steps:
-                trainer.save(step + 1)
-            if stopping:
-                raise Stopped
-            progress.advance(1, stream.waited)
+    stop = stop or StopSignal(accelerator)
+    Loop(phase.folder, phase.steps, phase.cadence, monitor, accelerator, stop).train(trainer)
     trainer.finish()
 
 
-class Trainer:
-    """The state of a phase: student, teacher, optimiser; methods are lines of the loop above."""
+class Trainer(Learner):
+    """Student, teacher and optimiser of a phase, and what one step does with them.
+
+    Attributes:
+        student: encoder and heads that take gradient; `wrapped` is the same network as accelerate
+            wrapped it: forward passes with gradient go through that one.
+        teacher: moving average of the student, which gives targets.
+        initial: encoder that training started from, where train.anchor holds on to it.
+        initial_weights: its state dict, for train.interpolate.
+        outputs: of the student's last forward pass, for reports.
+    """
 
     def __init__(
-        self,
-        phase: Phase,
-        encoder: Encoder,
-        bank: Bank,
-        accelerator: "Accelerator",
-        metrics: MetricsLog,
+        self, phase: Phase, encoder: Encoder, bank: Bank, accelerator: Accelerator
     ) -> None:
+        """Build everything that `encoder`, which is changed in place, needs to be trained."""
         train, device = phase.train, accelerator.device
-        self.phase, self.bank, self.accelerator, self.metrics = phase, bank, accelerator, metrics
-        self.local_batch = rank_slice(
-            train.batch, accelerator.process_index, accelerator.num_processes
-        )
+        self.phase, self.bank, self.accelerator = phase, bank, accelerator
+        self.rows = rank_slice(train.batch, accelerator.process_index, accelerator.num_processes)
         torch.manual_seed(phase.seed)  # the heads' initial weights: the same on every rank
         self.objective = Objective(build_method(phase.objective), train.anchor).to(device)
-        k, background = (
-            (0, None) if phase.parts is None else (phase.parts.k, phase.parts.background)
-        )
         method = self.objective.method
-        network = method.build_network(encoder, k, background).to(
-            device, memory_format=torch.channels_last
-        )
-        method.prepare(network, PhaseImages(bank, phase.parts))
-        self.initial_weights = {
-            n: v.detach().clone() for n, v in network.encoder.state_dict().items()
-        }
-        needs_initial = self.objective.needs_initial
-        self.initial = make_teacher(network.encoder).eval() if needs_initial else None
-        adapt(network.encoder, train.freeze_stages, train.lora_rank, train.lora_scale)
-        self.teacher = make_teacher(network)
-        self.network, self.k = network, k
+        student = method.build_network(encoder, phase.k, phase.background)
+        self.student = student.to(device).to(memory_format=torch.channels_last)
+        method.prepare(self.student, PhaseImages(bank, phase.parts))
+        self.encoder = encoder
+        self.initial_weights = {n: v.detach().clone() for n, v in encoder.state_dict().items()}
+        self.initial = make_teacher(encoder).eval() if self.objective.needs_initial else None
+        adapt(encoder, train.freeze_stages, train.lora_rank, train.lora_scale)
+        self.teacher = make_teacher(self.student)
         speed_up(
-            [network.encoder, self.teacher.encoder, self.initial], train, accelerator.num_processes
+            [encoder, encoder_of(self.teacher), self.initial],
+            grad_checkpointing=train.grad_checkpointing,
+            sync_batchnorm=train.sync_batchnorm,
+            compiled=train.compile,
+            processes=accelerator.num_processes,
         )
-        self.optimizer = build_optimizer(network, train, phase.lr)
-        self.student, self.optimizer = accelerator.prepare(network, self.optimizer)
-        self.watch, self.pace = (
-            Watch(phase, bank, accelerator),
-            Pace(train.batch * train.accumulate, device),
+        optimizer = build_optimizer(
+            self.student,
+            [encoder],
+            train.optimizer,
+            phase.lr,
+            weight_decay=train.weight_decay,
+            layer_decay=train.layer_decay,
         )
-        set_train_mode(self.student, train.freeze_norm)
-        follow_mode(self.teacher, network)
+        self.wrapped, self.optimizer = accelerator.prepare(self.student, optimizer)
+        self.state = TrainingState(
+            self.student, self.teacher, self.optimizer, self.objective, {"phase": phase.name}
+        )
+        self.watch = Watch(phase.name, phase.folder, phase.k, bank, accelerator)
+        self.outputs: Outputs | None = None
+        set_train_mode(self.wrapped, [encoder], train.freeze_norm)
+        follow_mode(self.teacher, self.student)
 
-    # --- the lines of the loop
+    # --- one step
 
-    def stream(self, start: int) -> BatchStream:
-        """Batches of this rank from micro-batch start * accumulate on: a pure function of the
-        step.
-        """
+    def open_stream(self, start: int) -> BatchStream:
+        """Read this rank's batches from step `start` on; a step has train.accumulate of them."""
         return BatchStream(
             self.bank,
             self.phase.train.batch,
@@ -222,162 +256,172 @@ class Trainer:
             pin=self.accelerator.device.type == "cuda" and isinstance(self.bank, ImageBank),
         )
 
-    def prepare_step(self, step: int) -> None:
-        """Dropout and stochastic depth draw from a state that depends on the step and the rank
-        alone.
+    def lr_at(self, step: int) -> float:
+        """See `Phase.lr_at`."""
+        return self.phase.lr_at(step)
+
+    def take_step(self, stream: BatchStream, step: int) -> dict[str, Tensor]:
+        """One optimiser step over train.accumulate batches.
+
+        Returns:
+            scalar terms of the last batch, of this process, with "loss".
         """
+        self.seed_step(step)
+        terms: dict[str, Tensor] = {}
+        for micro in range(self.phase.train.accumulate):
+            micro_step, rows_B, images_B3HW = next(stream)
+            views = self.make_views(micro_step, rows_B, images_B3HW)
+            last = micro == self.phase.train.accumulate - 1
+            terms = self.forward_backward(views, rows_B, step, last)
+        self.update(step)
+        return terms
+
+    def seed_step(self, step: int) -> None:
+        """Let dropout and stochastic depth draw from a state of the step and the rank alone."""
         torch.manual_seed(hash((self.phase.seed, step, self.accelerator.process_index)) % 2**63)
 
-    def forward_backward(
-        self, stream: BatchStream, step: int, last: bool
-    ) -> tuple[dict[str, Tensor], Outputs]:
-        micro_step, rows_B, images = next(stream)
-        views, method = self.make_views(micro_step, rows_B, images), self.objective.method
-        with self.accelerator.autocast():
-            with torch.no_grad():
-                teacher = (
-                    method.encode(self.teacher, views, predict=False)
-                    if method.has_teacher
-                    else None
-                )
-                initial = self._initial_outputs(views.images_NCHW)
-            with self._sync(last):
-                student = method.encode(self.student, views)
-        with self._sync(last):
-            progress = step / self.phase.steps
-            terms = self.objective(student, teacher, initial, views, progress, rows_B)
-            self.accelerator.backward(terms["loss"] / self.phase.train.accumulate)
-        return terms, student
+    def make_views(self, micro_step: int, rows_B: Tensor, images_B3HW: Tensor) -> Views:
+        """Make the views of each image on the device, with part ids on the same grid.
 
-    def make_views(self, micro_step: int, indices: Tensor, images: Tensor) -> Views:
-        """Make this rank's views: the plan of the global batch is drawn everywhere."""
-        method, config = self.objective.method, self.phase.views
-        plan = method.plan_views(self.phase.train.batch, config, self.phase.seed, micro_step)
-        device = self.accelerator.device
-        ids = None
-        if self.phase.parts is not None:
-            ids = self.phase.parts.batch(indices).to(device, non_blocking=True)
-        images = images.to(device, non_blocking=True)
-        background = None if self.phase.parts is None else self.phase.parts.background
-        plan = plan.select_rows(self.local_batch)
-        views = method.make_views(images, ids, plan, config, self.k, background)
+        Args:
+            micro_step: number of the batch; with the seed it decides what is drawn.
+            rows_B: positions of the images in the bank. images_B3HW: uint8.
+        """
+        phase, method, device = self.phase, self.objective.method, self.accelerator.device
+        # What the global batch gets is drawn on every rank, which then applies its own share: the
+        # views do not depend on the number of processes.
+        plan = method.plan_views(phase.train.batch, phase.views, phase.seed, micro_step)
+        ids_Bhw = None
+        if phase.parts is not None:
+            ids_Bhw = phase.parts.batch(rows_B).to(device, non_blocking=True)
+        images_B3HW = images_B3HW.to(device, non_blocking=True)
+        plan = plan.select_rows(self.rows)
+        views = method.make_views(
+            images_B3HW, ids_Bhw, plan, phase.views, phase.k, phase.background
+        )
         fast = views.images_NCHW.contiguous(memory_format=torch.channels_last)
         return replace(views, images_NCHW=fast)
 
-    def _initial_outputs(self, images: Tensor) -> Outputs | None:
-        if self.initial is None:
-            return None
-        features = self.initial(images)
-        map_NDHW = features.maps[self.network.encoder.last_stage]
-        return Outputs(pooled_ND=features.pooled, map_NDHW=map_NDHW)
+    def forward_backward(
+        self, views: Views, rows_B: Tensor, step: int, last: bool = True
+    ) -> dict[str, Tensor]:
+        """Add the gradient of one batch's loss, divided by train.accumulate, to the parameters.
 
-    def _sync(self, last: bool) -> AbstractContextManager:
-        return nullcontext() if last else self.accelerator.no_sync(self.student)
+        Args:
+            views: images (N, 3, S, S) float in [0, 1], ids (N, g, g) or None, priorities (N, K).
+            rows_B: positions of their images in the bank.
+            step: of the phase, for objectives that change over it.
+            last: whether the processes average their gradients now.
+
+        Returns:
+            scalar terms of this process, unweighted, with "loss", their weighted sum.
+        """
+        method = self.objective.method
+        with self.accelerator.autocast():
+            with torch.no_grad():
+                teacher = None
+                if method.has_teacher:
+                    teacher = method.encode(self.teacher, views, predict=False)
+                initial = self._encode_initial(views.images_NCHW)
+            with self._averaged(last):
+                student = method.encode(self.wrapped, views)
+        with self._averaged(last):
+            progress = step / self.phase.steps
+            terms = self.objective(student, teacher, initial, views, progress, rows_B)
+            self.accelerator.backward(terms["loss"] / self.phase.train.accumulate)
+        self.outputs = student
+        return terms
 
     def update(self, step: int) -> None:
-        train = self.phase.train
-        if train.clip is not None:
-            self.accelerator.clip_grad_norm_(self.student.parameters(), train.clip)
-        self.objective.method.adjust_gradients(self.network, step / self.phase.steps)
+        """Apply the gradients: clip, optimiser step, then move the teacher towards the student.
+
+        The objective has the last word on the gradients (DINO stops those of its prototypes at
+        first). Afterwards no parameter has a gradient.
+        """
+        clip = self.phase.train.clip
+        if clip is not None:
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), clip)
+        self.objective.method.adjust_gradients(self.student, step / self.phase.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        update_teacher(self.teacher, self.network, self.phase.momentum_at(step))
+        update_teacher(self.teacher, self.student, self.phase.momentum_at(step))
 
-    def report(
-        self,
-        step: int,
-        lr: float,
-        terms: dict[str, Tensor],
-        student: Outputs,
-        progress: Progress,
-        stream: BatchStream,
-    ) -> None:
-        """The only place where the host waits for the device."""
-        bad = self.watch.first_bad_step()
-        if bad is not None:
-            raise explain_non_finite(
-                bad, self.paths_of(bad), self.phase.folder / "non_finite_batch.txt"
-            )
-        values = self.watch.report(terms, student)
-        progress.show({name: values[name] for name in terms})
-        if self.phase.train.watches_after(step + 1) or step + 1 == self.phase.steps:
-            values |= self.watch.look(
-                self.network, self.teacher if self.objective.method.has_teacher else None
-            )
-        values |= {"lr": lr, **self.pace.look(step + 1, stream.waited)}
-        self.metrics.write(phase=self.phase.name, step=step + 1, **values)
-        self.accelerator.log(
-            {f"{self.phase.name}/{name}": value for name, value in values.items()}, step=step
-        )
+    def _encode_initial(self, images_N3SS: Tensor) -> Outputs | None:
+        if self.initial is None:
+            return None
+        features = self.initial(images_N3SS)
+        map_NDHW = features.maps[self.encoder.last_stage]
+        return Outputs(pooled_ND=features.pooled, map_NDHW=map_NDHW)
+
+    def _averaged(self, now: bool) -> AbstractContextManager:
+        return nullcontext() if now else self.accelerator.no_sync(self.wrapped)
+
+    # --- reports
+
+    def measure(self, done: int) -> dict[str, float]:
+        """Statistics of the last outputs; now and then, and at the end, of training images too.
+
+        Raises:
+            TrainingError: as `Watch.measure_outputs`.
+        """
+        values = {} if self.outputs is None else self.watch.measure_outputs(self.outputs)
+        if self.phase.train.watches_after(done) or done == self.phase.steps:
+            teacher = encoder_of(self.teacher) if self.objective.method.has_teacher else None
+            values |= self.watch.measure_images(self.encoder, teacher)
+        return values
 
     def paths_of(self, step: int) -> list[str]:
-        train = self.phase.train
-        micro = range(step * train.accumulate, (step + 1) * train.accumulate)
-        indices = [
-            i for m in micro for i in batch_indices(m, train.batch, len(self.bank), self.phase.seed)
-        ]
-        return [self.bank.paths[i] for i in indices]
+        """The images of all batches of a step."""
+        train, n = self.phase.train, len(self.bank)
+        first = step * train.accumulate
+        batches = range(first, first + train.accumulate)
+        rows = [batch_indices(b, train.batch, n, self.phase.seed) for b in batches]
+        return [self.bank.paths[i] for batch in rows for i in batch]
 
-    # --- disk
-
-    def restore(self) -> int:
-        """Finished steps of the newest whole checkpoint, 0 where there is none; loads it and trims
-        the metrics log.
-        """
-        found = load_checkpoint(self.phase.folder / "checkpoints")
-        self.metrics.rewind(self.phase.name, found.step if found else 0)
-        if found is None:
-            return 0
-        self.network.load_state_dict(found.student)
-        self.teacher.load_state_dict(found.teacher)
-        self.optimizer.load_state_dict(found.optimizer)
-        self.objective.load_state_dict(found.objective)
-        return found.step
-
-    def save(self, step: int) -> None:
-        if self.accelerator.is_main_process:
-            save_checkpoint(
-                self.phase.folder / "checkpoints",
-                step,
-                self.network.state_dict(),
-                self.teacher.state_dict(),
-                self.optimizer.state_dict(),
-                {"phase": self.phase.name},
-                keep=self.phase.train.keep_checkpoints,
-                keep_every=self.phase.train.keep_every,
-                objective=self.objective.state_dict(),
-            )
-        self.accelerator.wait_for_everyone()
+    # --- the end of a phase
 
     def finish(self) -> None:
-        """The kept network's encoder, mixed with the initial one where asked, on disk; first the
-        one for discovery.
+        """Write `encoder.safetensors`: student or teacher (train.keep), interpolated with the
+        initial weights. If train.discover_with names the other network, write it to
+        discovery.safetensors first.
+
+        Side effect: adapters are merged into the weights.
         """
-        train, networks = (
-            self.phase.train,
-            {Network.student: self.network, Network.teacher: self.teacher},
-        )
-        for network in networks.values():
-            merge_adapters(network.encoder)
-        mixed = self.mixed(networks[train.keep].encoder)
+        train = self.phase.train
+        encoders = {Network.student: self.encoder, Network.teacher: encoder_of(self.teacher)}
+        for encoder in encoders.values():
+            merge_adapters(encoder)
+        mixed = self.interpolate(encoders[train.keep])
         if self.accelerator.is_main_process:
             if train.discover_with not in (None, train.keep):
-                save_tensors(
-                    self.phase.folder / OTHER, networks[train.discover_with].encoder.state_dict()
-                )
+                other = encoders[train.discover_with]
+                save_tensors(self.phase.folder / DISCOVERY_WEIGHTS, other.state_dict())
             save_tensors(self.phase.result, mixed)
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
 
-    def mixed(self, encoder: Encoder) -> dict[str, Tensor]:
-        """The trained weights of `encoder`, in part or all; it is left with what a rule tried."""
-        share, trained = (
-            self.phase.train.interpolate,
-            {n: v.clone() for n, v in encoder.state_dict().items()},
-        )
-        if share == "auto":
-            folder, views = self.phase.folder, self.phase.views
+    def interpolate(self, encoder: Encoder) -> dict[str, Tensor]:
+        """State dict interpolated between initial and trained weights (WiSE-FT).
+
+        Side effect: with train.interpolate=auto `encoder` ends with the last candidate's weights.
+        """
+        share = self.phase.train.interpolate
+        trained = {name: value.clone() for name, value in encoder.state_dict().items()}
+        if isinstance(share, str):
             share = choose_share(
-                folder, encoder, self.initial_weights, trained, self.bank, views, self.accelerator
+                self.phase.folder,
+                encoder,
+                self.initial_weights,
+                trained,
+                self.bank,
+                self.phase.views,
+                self.accelerator,
             )
         return interpolate(self.initial_weights, trained, share)
+
+
+def encoder_of(network: nn.Module) -> Encoder:
+    """The encoder of a student or teacher."""
+    encoder = network.encoder
+    assert isinstance(encoder, Encoder), "networks of objectives have an encoder"
+    return encoder

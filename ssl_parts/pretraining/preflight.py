@@ -18,23 +18,23 @@ def check_run(run: Run) -> None:
         ConfigError, DataError, WeightsError, PartDiscoveryError: as `steps_of`, `check_share`,
             `check_arms`, `open_dataset`, `Encoder.check_stages` and `adapt`.
     """
-    steps_of(1, len(run.bank), run.train)
-    if run.train.rounds == 0 and (
-        run.config.encoder.weights is not None or not run.train.base_epochs
+    steps_of(1, len(run.bank), run.resolved_train)
+    if run.resolved_train.rounds == 0 and (
+        run.config.encoder.weights is not None or not run.resolved_train.base_epochs
     ):
         raise ConfigError(
             "train.rounds=0 makes a base encoder and stops: it needs train.base_epochs and no weights"
         )
-    if run.train.rounds == 0 and run.config.run.control:
+    if run.resolved_train.rounds == 0 and run.config.run.control:
         raise ConfigError(
             "run.control=true compares with PARTICLE's rounds, and train.rounds=0 leaves them out"
         )
-    if run.train.batch % run.accelerator.num_processes:
+    if run.resolved_train.batch % run.accelerator.num_processes:
         raise ConfigError(
-            f"train.batch={run.train.batch} does not divide by {run.accelerator.num_processes} processes"
+            f"train.batch={run.resolved_train.batch} does not divide by {run.accelerator.num_processes} processes"
         )
     if (
-        run.train.sync_batchnorm
+        run.resolved_train.sync_batchnorm
         and run.accelerator.num_processes > 1
         and run.accelerator.device.type == "cpu"
     ):
@@ -42,7 +42,7 @@ def check_run(run: Run) -> None:
             "train.sync_batchnorm=true needs GPUs: torch has no synchronised batch norm for CPUs. With several CPU "
             "processes leave it false, or keep the statistics with train.freeze_norm=true"
         )
-    check_share(run.train.batch // run.accelerator.num_processes, run.config.views)
+    check_share(run.resolved_train.batch // run.accelerator.num_processes, run.config.views)
     if run.config.views.swap_background > 0 and not run.config.parts.has_background:
         raise ConfigError(
             f"views.swap_background={run.config.views.swap_background} needs to know the background, but "
@@ -54,7 +54,12 @@ def check_run(run: Run) -> None:
         open_dataset(run.config.data, run.config.data.test_split)
     encoder, parts = run.encoder(None), run.config.parts
     encoder.check_stages(parts.named_stages)
-    adapt(encoder, run.train.freeze_stages, run.train.lora_rank, run.train.lora_scale)
+    adapt(
+        encoder,
+        run.resolved_train.freeze_stages,
+        run.resolved_train.lora_rank,
+        run.resolved_train.lora_scale,
+    )
     for side in (run.config.views.size, run.bank.size):  # a ViT's patches must divide both
         encoder.eval()(torch.zeros(1, 3, side, side, device=run.accelerator.device))
 
@@ -63,7 +68,7 @@ def check_arms(run: Run) -> None:
     """ConfigError for an arm that cannot be trained with this recipe."""
     for name in run.config.run.compared:
         ARMS[name].objective_of(run.config.objective).check()
-        if name == "one_round" and run.train.rounds == 1:
+        if name == "one_round" and run.resolved_train.rounds == 1:
             raise ConfigError(
                 "run.arms has one_round, but with train.rounds=1 the result is that; raise train.rounds"
             )

@@ -15,8 +15,8 @@ from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.stop import StopSignal
 from ssl_parts.pretraining.arms import ARMS, BASE, result_title
 from ssl_parts.pretraining.config import PretrainConfig
-from ssl_parts.pretraining.phase import OTHER
-from ssl_parts.pretraining.train_config import TrainConfig
+from ssl_parts.pretraining.phase import DISCOVERY_WEIGHTS
+from ssl_parts.pretraining.train_config import ResolvedTrainConfig
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Run:
     stop: StopSignal
 
     @property
-    def train(self) -> TrainConfig:
+    def resolved_train(self) -> ResolvedTrainConfig:
+        """config.train with a value for everything that the preset decides."""
         return self.config.train.resolved(weights_given=self.config.encoder.weights is not None)
 
     @property
@@ -56,27 +57,34 @@ class Run:
         """Weights that find a round's parts: those it begins with, unless train.discover_with
         wants the other ones.
         """
-        other = self.train.discover_with not in (None, self.train.keep)
-        return self.round_folder(number - 1) / OTHER if number and other else self.start_of(number)
+        other = self.resolved_train.discover_with not in (None, self.resolved_train.keep)
+        return (
+            self.round_folder(number - 1) / DISCOVERY_WEIGHTS
+            if number and other
+            else self.start_of(number)
+        )
 
     def settled(self, number: int) -> bool:
         """Whether the parts of a round, once found, are so much like the last ones that it is not
         worth training.
         """
         found = self.round_folder(number) / "parts.json"
-        if self.train.stop_nmi is None or number == 0 or not found.exists():
+        if self.resolved_train.stop_nmi is None or number == 0 or not found.exists():
             return False
-        return json.loads(found.read_text())["nmi_before"] > self.train.stop_nmi
+        return json.loads(found.read_text())["nmi_before"] > self.resolved_train.stop_nmi
 
     @property
     def rounds_trained(self) -> int:
         """All rounds, or those before the first that is settled."""
-        return next((n for n in range(self.train.rounds) if self.settled(n)), self.train.rounds)
+        return next(
+            (n for n in range(self.resolved_train.rounds) if self.settled(n)),
+            self.resolved_train.rounds,
+        )
 
     def arms(self) -> dict[str, Path]:
         """Encoders that the table compares, in its order."""
         beside = {ARMS[name].title: self.arm(name) for name in self.config.run.compared}
-        ours = {self.title: self.result} if self.train.rounds else {}
+        ours = {self.title: self.result} if self.resolved_train.rounds else {}
         return {BASE: self.base, **beside, **ours}
 
     @property

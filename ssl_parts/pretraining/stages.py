@@ -34,7 +34,7 @@ from ssl_parts.pretraining.train_config import Schedule
 def train_rounds(run: Run) -> None:
     """Base, all rounds, arms; each is skipped when its result is on disk."""
     make_base(run)
-    for number in range(run.train.rounds):
+    for number in range(run.resolved_train.rounds):
         run.stop.check()
         store = discover(run, number)
         if run.settled(number):
@@ -49,45 +49,79 @@ def train_rounds(run: Run) -> None:
 
 
 def make_base(run: Run) -> None:
-    """The encoder of round 0: given weights as they are, or instance contrast from scratch for
+    """Make the encoder of round 0: given weights as they are, or instance contrast from scratch for
     train.base_epochs.
     """
     if run.base.exists():
         return
     run.base.parent.mkdir(parents=True, exist_ok=True)
-    encoder = run.encoder(None)
-    if run.config.encoder.weights is None and run.train.base_epochs > 0:
-        run.say(f"Base encoder: {run.train.base_epochs} epochs of instance contrast from scratch")
-        steps = steps_of(run.train.base_epochs, len(run.bank), run.train)
-        phase = instance_phase(run, "base", run.base.parent, steps, run.train.base_lr)
+    encoder, steps = run.encoder(None), base_steps(run)
+    if steps:
+        train = run.resolved_train
+        run.say(f"Base encoder: {train.base_epochs} epochs of instance contrast from scratch")
         # nothing here is worth keeping
-        whole = replace(phase.train, freeze_stages=0, lora_rank=0, interpolate=1.0)
-        phase = replace(phase, train=whole)
-        train_phase(phase, encoder, run.training_bank, run.accelerator, run.metrics, run.stop)
+        whole = replace(train, freeze_stages=0, lora_rank=0, interpolate=1.0)
+        objective = contrast_instances(run.config.objective)
+        phase = plan_phase(run, "base", run.base.parent, steps, train.base_lr, objective)
+        train_here(run, replace(phase, train=whole), encoder)
     elif run.accelerator.is_main_process:
         save_tensors(run.base, encoder.state_dict())
     run.stop.check()
 
 
+def base_steps(run: Run) -> int:
+    """Optimiser steps that make the base encoder, 0 where weights are given."""
+    given = run.config.encoder.weights is not None
+    return (
+        0 if given else steps_of(run.resolved_train.base_epochs, len(run.bank), run.resolved_train)
+    )
+
+
+def round_steps(run: Run) -> int:
+    """Optimiser steps of one round."""
+    return steps_of(run.resolved_train.epochs, len(run.bank), run.resolved_train)
+
+
+def plan_phase(
+    run: Run,
+    name: str,
+    folder: Path,
+    steps: int,
+    lr: float,
+    objective: ObjectiveConfig,
+    parts: PartStore | None = None,
+    first_step: int = 0,
+) -> Phase:
+    """Plan a phase of this run under a schedule of its own; see `Phase`."""
+    seed = phase_seed(run.config.run.seed, name)
+    train, views = run.resolved_train, run.config.views
+    return Phase(
+        name, folder, steps, lr, seed, objective, train, views, parts, first_step=first_step
+    )
+
+
+def train_here(run: Run, phase: Phase, encoder: Encoder) -> None:
+    """Train a phase with the images, log and processes of this run."""
+    train_phase(phase, encoder, run.training_bank, run.accelerator, run.metrics, run.stop)
+
+
 def train_arm(run: Run, name: str) -> None:
-    """As many steps as all rounds from the same base, with the same schedule and do-no-harm, but
-    another objective.
+    """Train a comparison arm: same base, total steps, schedule and preset as the PARTICLE rounds;
+    only the objective differs.
     """
     arm, path = ARMS[name], run.arm(name)
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     store = arm_parts(run, arm)
-    steps = run.rounds_trained * steps_of(run.train.epochs, len(run.bank), run.train)
+    steps = run.rounds_trained * round_steps(run)
     run.say(f"{arm.title}: {steps} steps")
     label = arm.folder.replace("_", " ", 1)
-    seed, objective = phase_seed(run.config.run.seed, label), arm.objective_of(run.config.objective)
-    phase = Phase(
-        label, path.parent, steps, run.train.lr, seed, objective, run.train, run.config.views, store
-    )
-    train_phase(
-        phase, run.encoder(run.base), run.training_bank, run.accelerator, run.metrics, run.stop
-    )
+    objective = arm.objective_of(run.config.objective)
+    first_step = base_steps(run) + (1 + list(run.config.run.arms).index(name)) * steps
+    lr = run.resolved_train.lr
+    phase = plan_phase(run, label, path.parent, steps, lr, objective, store, first_step)
+    train_here(run, phase, run.encoder(run.base))
 
 
 def arm_parts(run: Run, arm: Arm) -> PartStore | None:
@@ -100,14 +134,6 @@ def arm_parts(run: Run, arm: Arm) -> PartStore | None:
     return run.stop.interruptible(
         lambda: find_parts(run, arm.folder, None, config, run.folder / arm.folder / "parts")
     )
-
-
-def instance_phase(run: Run, name: str, folder: Path, steps: int, lr: float) -> Phase:
-    seed, objective = (
-        phase_seed(run.config.run.seed, name),
-        contrast_instances(run.config.objective),
-    )
-    return Phase(name, folder, steps, lr, seed, objective, run.train, run.config.views)
 
 
 def discover(run: Run, number: int) -> PartStore:
@@ -181,37 +207,18 @@ def store_before(run: Run, number: int) -> PartStore | None:
 
 
 def train_round(run: Run, number: int, store: PartStore) -> None:
-    """One round of part-centric learning."""
-    folder = run.round_folder(number)
+    """Train one round of part-centric learning."""
+    folder, steps = run.round_folder(number), round_steps(run)
     if (folder / "encoder.safetensors").exists():
         return
-    run.say(f"Round {number}: {run.config.objective.method.value} on {store.k} part ids")
-    steps = steps_of(run.train.epochs, len(run.bank), run.train)
-    seed = phase_seed(run.config.run.seed, f"round {number}")
-    objective: ObjectiveConfig = run.config.objective
-    phase = Phase(
-        f"round {number}",
-        folder,
-        steps,
-        run.train.lr,
-        seed,
-        objective,
-        run.train,
-        run.config.views,
-        store,
-    )
-    if run.train.schedule is Schedule.one:
-        phase = replace(
-            phase, earlier_steps=number * steps, schedule_steps=run.train.rounds * steps
-        )
-    train_phase(
-        phase,
-        run.encoder(run.start_of(number)),
-        run.training_bank,
-        run.accelerator,
-        run.metrics,
-        run.stop,
-    )
+    run.say(f"Round {number}: {run.config.objective.method} on {store.k} part ids")
+    name, lr, objective = f"round {number}", run.resolved_train.lr, run.config.objective
+    first_step = base_steps(run) + number * steps
+    phase = plan_phase(run, name, folder, steps, lr, objective, store, first_step)
+    if run.resolved_train.schedule is Schedule.one:
+        through = run.resolved_train.rounds * steps
+        phase = replace(phase, earlier_steps=number * steps, schedule_steps=through)
+    train_here(run, phase, run.encoder(run.start_of(number)))
 
 
 def phase_seed(seed: int, name: str) -> int:

@@ -1,107 +1,106 @@
-"""What a phase says about itself while it trains: terms of the loss, statistics of features, looks
-at images.
+"""Figures that show whether a phase learns or collapses: statistics of features, online k-NN,
+agreement of student and teacher.
 
-Nothing here changes training: looks use evaluation mode and no random number, and labels are used
-for watching only.
+Nothing here changes training: images are measured in evaluation mode and without random numbers,
+and labels are used for watching only. Shapes: N views or images, D channels, M sampled parts.
 """
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from accelerate import Accelerator
+from torch import Tensor
 
-from evaluation.knn import knn_classify
-from ssl_parts.data import Bank
-from ssl_parts.engine.monitor import Guard, feature_std, part_entropy, rank_me
-from ssl_parts.engine.optim import evaluating
+from ssl_parts.data import Bank, evenly_spaced
+from ssl_parts.encoders import Encoder
+from ssl_parts.engine.monitor import average
+from ssl_parts.engine.neighbours import vote_of_neighbours
+from ssl_parts.engine.statistics import feature_std, part_entropy, rank_me
 from ssl_parts.errors import TrainingError
+from ssl_parts.files import write_atomic
 from ssl_parts.objectives import Outputs
-from ssl_parts.pretraining.harm import pooled_features
+from ssl_parts.pretraining.harm import pool_features
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-    from ssl_parts.pretraining.phase import Phase
-
-PATIENCE = 200  # steps without a shared part before a run stops
 COLLAPSED, REPORTS = 0.005, 3  # feature_std below which, for so many reports in a row, a run stops
-IMAGES, NEIGHBOURS = 512, 10  # of a look
+IMAGES, NEIGHBOURS = 512, 10
 
 
 class Watch:
-    """Monitors of one phase. `see` waits for nothing; `report` and `look` do, and run every few
-    steps.
+    """Figures of one phase beside the terms of its loss; the host waits for them.
+
+    Args:
+        name: of the phase. folder: of the phase, where a collapse is described.
+        k: number of part ids, 0 where the phase has none.
+        bank: training images.
     """
 
-    def __init__(self, phase: "Phase", bank: Bank, accelerator: "Accelerator") -> None:
-        self.phase, self.bank, self.accelerator = phase, bank, accelerator
-        self.guard = Guard(accelerator.device, PATIENCE)
+    def __init__(
+        self, name: str, folder: Path, k: int, bank: Bank, accelerator: Accelerator
+    ) -> None:
+        self.name, self.folder, self.k = name, folder, k
+        self.bank, self.accelerator = bank, accelerator
         self.collapsed = 0
 
-    def report(self, terms: dict[str, Tensor], student: Outputs) -> dict[str, float]:
-        """Means over processes: the terms, feature_std, rank_me, and part_entropy where there are
-        parts.
+    def measure_outputs(self, student: Outputs) -> dict[str, float]:
+        """Measure the student's last outputs, averaged over processes.
+
+        Returns:
+            feature_std, rank_me, and part_entropy where there are parts.
 
         Raises:
-            TrainingError: on every process: no shared part for long, or features that are all the
-                same.
+            TrainingError: on every process: features that have been all the same for three calls.
         """
-        pooled = student.pooled_ND.detach()
-        watched = {"feature_std": feature_std(pooled), "rank_me": rank_me(pooled)}
+        pooled_ND = student.pooled_ND.detach()
+        found = {"feature_std": feature_std(pooled_ND), "rank_me": rank_me(pooled_ND)}
         parts = student.sampled_parts
-        if parts is not None and self.phase.parts is not None:
-            watched["part_entropy"] = part_entropy(parts.ids_BM, parts.valid_BM, self.phase.parts.k)
-        values = {name: self._mean(value) for name, value in {**terms, **watched}.items()}
+        if parts is not None and self.k:
+            found["part_entropy"] = part_entropy(parts.ids_BM, parts.valid_BM, self.k)
+        values = {name: average(self.accelerator, value) for name, value in found.items()}
         self.collapsed = self.collapsed + 1 if values["feature_std"] < COLLAPSED else 0
         if self.collapsed >= REPORTS:
             raise self._explain_collapse(values)
         return values
 
-    def first_bad_step(self) -> int | None:
-        """The first step whose loss was not finite on any process."""
-        return self.guard.check(self.accelerator.gather)
+    def measure_images(self, student: Encoder, teacher: Encoder | None) -> dict[str, float]:
+        """Measure the encoders on up to 512 training images, on the main process; {} on others.
 
-    def look(self, student: nn.Module, teacher: nn.Module | None) -> dict[str, float]:
-        """What the encoder makes of up to 512 training images, on the main process; {} on the
-        others.
-
-        knn: accuracy of 10 nearest neighbours, every second image asked of the others; where there
-        are labels. teacher_agreement: mean cosine of pooled features of student and teacher.
+        Returns:
+            teacher_agreement: mean cosine of pooled features of student and teacher, where there is
+            one. knn: accuracy of 10 nearest neighbours, every second image classified by the
+            others, where all have labels and these differ.
         """
         if not self.accelerator.is_main_process:
             return {}
-        rows = torch.linspace(0, len(self.bank) - 1, min(IMAGES, len(self.bank))).long()
+        rows = torch.from_numpy(evenly_spaced(len(self.bank), IMAGES))
         found: dict[str, float] = {}
-        with evaluating(student):
-            features_ND = pooled_features(student.encoder, self.bank, rows)
+        features_ND = pool_features(student, self.bank, rows)
         if teacher is not None:
-            with evaluating(teacher):
-                target_ND = pooled_features(teacher.encoder, self.bank, rows)
-            found["teacher_agreement"] = float(
-                F.cosine_similarity(features_ND, target_ND, dim=1).mean()
-            )
-        labels_N = self.bank.labels[rows]
-        if len(set(labels_N.tolist())) > 1 and labels_N.min() >= 0:
-            found["knn"] = online_knn(features_ND, torch.from_numpy(labels_N))
+            target_ND = pool_features(teacher, self.bank, rows)
+            cosine_N = F.cosine_similarity(features_ND, target_ND, dim=1)
+            found["teacher_agreement"] = float(cosine_N.mean())
+        labels_N = torch.from_numpy(self.bank.labels)[rows]
+        if len(labels_N.unique()) > 1 and int(labels_N.min()) >= 0:
+            found["knn"] = classify_online(features_ND, labels_N)
         return found
 
-    def _mean(self, value: Tensor) -> float:
-        return float(self.accelerator.reduce(value.detach().float(), "mean"))
-
     def _explain_collapse(self, values: dict[str, float]) -> TrainingError:
-        dump = self.phase.folder / "collapsed.json"
-        dump.write_text(json.dumps(values, indent=1))
+        listed = self.folder / "collapsed.json"
+        if self.accelerator.is_main_process:
+            write_atomic(listed, json.dumps(values, indent=1))
         return TrainingError(
-            f"{self.phase.name} has collapsed: for {REPORTS} reports the features of all images were the same "
-            f"(feature_std {values['feature_std']:.1g}); the last figures are in {dump}. Lower train.lr, raise "
-            "train.batch, or use negatives (objective.particle.instance_weight=1)"
+            f"{self.name} has collapsed: for {REPORTS} reports the features of all images were the "
+            f"same (feature_std {values['feature_std']:.1g}); the last figures are in {listed}. "
+            "Lower train.lr, raise train.batch, or use negatives (objective.particle.instance_weight=1)"
         )
 
 
-def online_knn(features_ND: Tensor, labels_N: Tensor) -> float:
-    """Accuracy of even rows as neighbours of odd ones, in [0, 1]."""
-    x, y = features_ND.numpy(), labels_N.numpy()
-    k = min(NEIGHBOURS, len(x[::2]))
-    return knn_classify(x[::2], y[::2], x[1::2], y[1::2], k)[k].accuracy
+def classify_online(features_ND: Tensor, labels_N: Tensor) -> float:
+    """Accuracy, in [0, 1], of classifying odd rows by their nearest neighbours among even ones."""
+    k, classes = min(NEIGHBOURS, len(labels_N[::2])), int(labels_N.max()) + 1
+    ranked = vote_of_neighbours(
+        features_ND[::2], labels_N[::2], features_ND[1::2], [k], classes=classes
+    )
+    hits = ranked[k][:, 0] == labels_N[1::2]
+    return int(hits.sum()) / len(hits)

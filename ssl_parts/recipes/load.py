@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from hydra.core.config_store import ConfigStore
 
-from evaluation.protocols import PROTOCOLS
+from evaluation.protocols.config import PROTOCOLS
 from ssl_parts.configuration.compose import compose_config, compose_words
 from ssl_parts.parts.config import PartsConfig, register_groups
 from ssl_parts.recipes.schemas import (

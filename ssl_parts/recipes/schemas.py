@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evaluation.protocols import PROTOCOLS
-from evaluation.suite import EvaluationConfig
+from evaluation.protocols.config import PROTOCOLS, EvaluationConfig
 from ssl_parts.configuration.checks import bounded, check_bounds
 from ssl_parts.data.config import DataConfig, Fit
 from ssl_parts.encoders.config import EncoderConfig
@@ -111,7 +110,7 @@ class EvaluateConfig:
     @property
     def folder(self) -> Path:
         """Where results.json goes."""
-        return self.run.folder / f"{self.data.name}_{self.protocol.id}"
+        return self.run.folder / f"{self.data.display_name}_{self.protocol.id}"
 
 
 @dataclass

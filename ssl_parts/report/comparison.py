@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from evaluation.results import format_measure
+from evaluation.tables import headings
 from ssl_parts.report.content import Cell, Chart, Line, Section, Table, plain_table
 from ssl_parts.report.figures import line_chart
 from ssl_parts.report.images import data_uris
 from ssl_parts.report.recipe import NOT_TOLD, shown
 from ssl_parts.report.run_files import RunFiles
-from ssl_parts.report.sections import COLUMNS, PICTURE_BYTES, WATCHED, curve_of, picture_of
+from ssl_parts.report.sections import PICTURE_BYTES, WATCHED, arm_cells, curve_of, picture_of
 
 
 def comparison_sections(runs: Sequence[RunFiles]) -> list[Section]:
@@ -17,27 +17,15 @@ def comparison_sections(runs: Sequence[RunFiles]) -> list[Section]:
 
 
 def comparison_table(runs: Sequence[RunFiles]) -> Table:
-    """One line a run and arm; the small print is the difference to the base of the same run."""
-    keys = list(
-        dict.fromkeys(key for run in runs for row in run.rows.values() for key in row["values"])
-    )
-    keys = [key for key in COLUMNS if key in keys] or keys
-    lines = []
-    for run in runs:
-        base = run.rows.get("base", {}).get("values", {})
-        for arm, row in run.rows.items():
-            cells = [Cell(run.name), Cell(arm)]
-            for key in keys:
-                gain = arm != "base" and key in base and key in row["values"]
-                small = (
-                    f"{100 * (row['values'][key]['mean'] - base[key]['mean']):+.1f}" if gain else ""
-                )
-                cells.append(Cell(format_measure(row["values"].get(key)), small))
-            lines.append(Line(cells, ours=arm == run.ours))
+    """One line per run and arm; the small print is the difference to the base of the same run."""
+    columns = headings([row for run in runs for row in run.rows])
+    lines = [
+        Line([Cell(run.name), *arm_cells(run, arm, list(columns))], ours=arm == run.ours)
+        for run in runs
+        for arm in run.arms
+    ]
     caption = "Percent; mean ± deviation over draws. Below: difference to the base encoder of the same run."
-    return Table(
-        ["run", "encoder", *(COLUMNS.get(key, key) for key in keys)], lines, caption, text=(0, 1)
-    )
+    return Table(["run", "encoder", *columns.values()], lines, caption, text=(0, 1))
 
 
 def as_text(table: Table) -> str:

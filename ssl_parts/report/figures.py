@@ -8,12 +8,14 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from evaluation.results import Measure
+from evaluation.tables import scale_of
 
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 # Told apart with any colour vision, readable on white and on near black; dashes say the same
@@ -51,12 +53,12 @@ def line_chart(curves: Mapping[str, Curve], label: str, logarithmic: bool = Fals
         return _svg(figure, label)
 
 
-def measure_chart(arms: Mapping[str, Mapping[str, Any]], label: str) -> str:
+def measure_chart(arms: Mapping[str, Measure], label: str) -> str:
     """One measure over arms, in percent: each repetition a dot, the mean a bar, its 95 % interval
     or deviation a line.
 
     Args:
-        arms: name → a `Measure` as JSON: mean, sd, values, interval.
+        arms: name → measure.
     """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.2, 0.75 + 0.5 * len(arms)), layout="constrained")
@@ -68,41 +70,42 @@ def measure_chart(arms: Mapping[str, Mapping[str, Any]], label: str) -> str:
 
 
 def measures_picture(
-    rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], path: Path
+    arms: Mapping[str, Mapping[str, Measure]], columns: Mapping[str, str], path: Path
 ) -> None:
     """A PNG of a table over seeds: a panel a measure, an arm a line, each seed a dot, the mean a
     bar, ± sd a band.
 
     Args:
-        rows: arm → {"values": measure → a `Measure` as JSON}.
-        columns: measure → heading; those that no arm has are left out.
+        arms: arm → key → measure.
+        columns: key → heading; those that no arm has are left out.
     """
-    keys = [key for key in columns if any(key in row["values"] for row in rows.values())]
+    keys = [key for key in columns if any(key in values for values in arms.values())]
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(
-            figsize=(2.2 + 2.6 * len(keys), 0.9 + 0.4 * len(rows)), layout="constrained", dpi=150
+            figsize=(2.2 + 2.6 * len(keys), 0.9 + 0.4 * len(arms)), layout="constrained", dpi=150
         )
         panels = figure.subplots(1, max(1, len(keys)), sharey=True, squeeze=False)[0]
         for axes, key in zip(panels, keys, strict=False):
-            _draw_measure(axes, [row["values"].get(key) for row in rows.values()])
+            _draw_measure(axes, [values.get(key) for values in arms.values()])
             axes.set_title(columns[key], fontsize=9)
             _bare(axes)
-        panels[0].set_yticks([-i for i in range(len(rows))], list(rows))
+        panels[0].set_yticks([-i for i in range(len(arms))], list(arms))
         figure.savefig(path, format="png", metadata={"Software": None})
 
 
-def _draw_measure(axes: Axes, measures: Sequence[Mapping[str, Any] | None]) -> None:
+def _draw_measure(axes: Axes, measures: Sequence[Measure | None]) -> None:
     """One line a measure, from the top; None leaves its line empty."""
     for i, measure in enumerate(measures):
         if measure is None:
             continue
-        y, colour, mean = -i, SERIES[i % len(SERIES)], 100 * measure["mean"]
+        scale = scale_of(measure.unit)
+        y, colour, mean = -i, SERIES[i % len(SERIES)], scale * measure.mean
         spread = _spread(measure)
         if spread is not None:
             axes.plot(spread, [y, y], color=colour, linewidth=6, alpha=0.35, solid_capstyle="butt")
         axes.plot(
-            [100 * v for v in measure["values"]],
-            [y] * len(measure["values"]),
+            [scale * v for v in measure.values],
+            [y] * len(measure.values),
             "o",
             color=colour,
             markersize=4,
@@ -112,12 +115,13 @@ def _draw_measure(axes: Axes, measures: Sequence[Mapping[str, Any] | None]) -> N
     axes.set_xlabel("percent")
 
 
-def _spread(measure: Mapping[str, Any]) -> tuple[float, float] | None:
-    if measure.get("interval"):
-        low, high = measure["interval"]
-        return 100 * low, 100 * high
-    if measure.get("sd") is not None:
-        return 100 * (measure["mean"] - measure["sd"]), 100 * (measure["mean"] + measure["sd"])
+def _spread(measure: Measure) -> tuple[float, float] | None:
+    scale = scale_of(measure.unit)
+    if measure.interval:
+        low, high = measure.interval
+        return scale * low, scale * high
+    if measure.sd is not None:
+        return scale * (measure.mean - measure.sd), scale * (measure.mean + measure.sd)
     return None
 
 

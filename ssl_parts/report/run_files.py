@@ -1,12 +1,15 @@
 """What a run has left on disk so far, read without the data set, the encoder or torch."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from evaluation.results import Measure, Results, Row, read_results
+from evaluation.tables import values_by_arm
 from ssl_parts.errors import DataError
 
 ARM_OF_FOLDER = {"base": "base", "control": "base + instance contrast"}
@@ -21,15 +24,20 @@ class RunFiles:
     config: dict[str, Any]
     environment: dict[str, Any]
     metrics: list[dict[str, Any]]
-    results: dict[str, Any]
-    rows: dict[str, dict[str, Any]]  # arm → {"values": ..., "note": ...}
+    rows: list[Row]
+    sections: dict[str, Any]  # of results.json beside its rows
     gaps: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return str(
-            self.config.get("run", {}).get("name") or self.results.get("run") or self.folder.name
+            self.config.get("run", {}).get("name") or self.sections.get("run") or self.folder.name
         )
+
+    @cached_property
+    def arms(self) -> dict[str, dict[str, Measure]]:
+        """Arm → "PROTOCOL.MEASURE" → measure."""
+        return values_by_arm(self.rows)
 
     @property
     def ours(self) -> str:
@@ -82,14 +90,14 @@ def read_run(folder: Path | str) -> RunFiles:
             f"{folder} holds no run (no config.yaml, metrics.jsonl or results.json){hint}"
         )
     gaps: list[str] = []
-    results = _read_object(folder / "results.json", gaps)
+    rows, sections = _read_rows(folder, gaps)
     return RunFiles(
         folder=folder,
         config=_read_object(folder / "config.yaml", gaps),
         environment=_read_object(folder / "environment.json", gaps),
         metrics=_read_lines(folder / "metrics.jsonl", gaps),
-        results=results,
-        rows=_rows(results) or _evaluated_so_far(folder, gaps),
+        rows=rows,
+        sections=sections,
         gaps=gaps,
     )
 
@@ -103,29 +111,35 @@ def runs_below(folder: Path | str) -> list[Path]:
     return [folder] if (folder / "config.yaml").is_file() or not seeds else seeds
 
 
-def _rows(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Arms of results.json: a run's own mapping, or the list of rows that evaluation writes."""
-    rows = results.get("rows")
-    if isinstance(rows, list):
-        rows = {
-            f"{row.get('name')} · {row.get('protocol')}": row
-            for row in rows
-            if isinstance(row, dict)
-        }
-    if not isinstance(rows, dict):
-        return {}
-    return {
-        str(name): row for name, row in rows.items() if isinstance(row, dict) and row.get("values")
-    }
+def _read_rows(folder: Path, gaps: list[str]) -> tuple[list[Row], dict[str, Any]]:
+    """Rows and sections of results.json; the arms evaluated so far where the run goes on."""
+    path = folder / "results.json"
+    if path.is_file():
+        found = _read_results(path, gaps)
+        if found is not None and found.rows:
+            return found.rows, found.extra
+        extra = {} if found is None else found.extra
+    else:
+        gaps.append("results.json is not there.")
+        extra = {}
+    return _evaluated_so_far(folder, gaps), extra
 
 
-def _evaluated_so_far(folder: Path, gaps: list[str]) -> dict[str, dict[str, Any]]:
-    """Arms whose evaluation is finished although the run is not."""
-    rows = {}
+def _read_results(path: Path, gaps: list[str]) -> Results | None:
+    try:
+        return read_results(path)
+    except DataError as error:
+        gaps.append(f"{path.name} cannot be read: {' '.join(str(error).split())[:200]}")
+        return None
+
+
+def _evaluated_so_far(folder: Path, gaps: list[str]) -> list[Row]:
+    """Rows of the arms whose evaluation is finished although the run is not."""
+    rows = []
     for path in sorted((folder / "evaluation").glob("*.json")):
-        row = _read_object(path, gaps)
-        if row.get("values"):
-            rows[str(row.get("arm") or ARM_OF_FOLDER.get(path.stem, OURS))] = row
+        found = _read_results(path, gaps)
+        for row in [] if found is None else found.rows:
+            rows.append(row if row.name else replace(row, name=ARM_OF_FOLDER.get(path.stem, OURS)))
     return rows
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from evaluation.results import format_measure
+from evaluation.tables import describe, format_measure, headings, scale_of
 from ssl_parts.errors import ConfigError
 from ssl_parts.report.content import Cell, Chart, Folded, Line, Picture, Section, Table, plain_table
 from ssl_parts.report.figures import Curve, line_chart, measure_chart
@@ -16,11 +16,6 @@ from ssl_parts.report.published import PROTOCOL, published_for
 from ssl_parts.report.recipe import differences_from_recipe, shown
 from ssl_parts.report.run_files import RunFiles
 
-COLUMNS = {
-    "linear": "linear, all labels",
-    "linear_few": "linear, few labels",
-    "part_miou": "part mIoU",
-}
 WATCHED = {
     "feature_std": "Spread of the features: about 1 is spread out, 0 is collapsed.",
     "rank_me": "Effective rank of the features of a batch (RankMe): how many directions are in use.",
@@ -41,19 +36,17 @@ PICTURE_BYTES = 1_900_000
 
 
 def results_section(run: RunFiles) -> Section:
-    """Arms by measures, each with its difference to the base, and a figure a measure with all
+    """Arms by measures, each with its difference to the base, and a figure per measure with all
     repetitions.
     """
-    keys = list(dict.fromkeys(key for row in run.rows.values() for key in row["values"]))
-    known = [key for key in COLUMNS if key in keys]
-    keys = known or keys
-    if not keys:
+    columns = headings(run.rows)
+    if not columns:
         return Section("results", "Results", gaps=[_why_no_results(run)])
-    notes = list(dict.fromkeys(row["note"] for row in run.rows.values() if row.get("note")))
-    charts = [_measure_chart(run, key) for key in keys]
+    notes = list(dict.fromkeys(describe(row) for row in run.rows))
+    charts = [_measure_chart(run, key, title) for key, title in columns.items()]
     caption = "Percent; mean ± deviation over draws. Below: difference to the base encoder."
-    lines = [_arm_line(run, name, keys) for name in run.rows]
-    table = Table(["encoder", *(COLUMNS.get(key, key) for key in keys)], lines, caption)
+    lines = [Line(arm_cells(run, name, list(columns)), name == run.ours) for name in run.arms]
+    table = Table(["encoder", *columns.values()], lines, caption)
     return Section(
         "results", "Results", notes, tables=[table], charts=charts, gaps=_missing_arms(run)
     )
@@ -62,27 +55,29 @@ def results_section(run: RunFiles) -> Section:
 def _why_no_results(run: RunFiles) -> str:
     if run.config.get("run", {}).get("evaluate") is False:
         return "Not evaluated: run.evaluate=false. launch/evaluate.py measures a finished run."
-    if not run.results:
+    if not run.sections:
         return (
             "No results yet: the run has not come to its evaluation. The same command continues it."
         )
     return "Nothing was measured: the data set has neither classes nor part masks, or every protocol was switched off."
 
 
-def _arm_line(run: RunFiles, name: str, keys: list[str]) -> Line:
-    values, base = run.rows[name]["values"], run.rows.get("base", {}).get("values", {})
+def arm_cells(run: RunFiles, name: str, keys: list[str]) -> list[Cell]:
+    """An arm's name and measures; the small print is the difference to the run's base."""
+    values, base = run.arms[name], run.arms.get("base", {})
     cells = [Cell(name)]
     for key in keys:
-        both = key in values and key in base and name != "base"
-        small = f"{100 * (values[key]['mean'] - base[key]['mean']):+.1f}" if both else ""
+        small = ""
+        if key in values and key in base and name != "base":
+            gain = values[key].mean - base[key].mean
+            small = f"{scale_of(values[key].unit) * gain:+.1f}"
         cells.append(Cell(format_measure(values.get(key)), small))
-    return Line(cells, ours=name == run.ours)
+    return cells
 
 
-def _measure_chart(run: RunFiles, key: str) -> Chart:
-    arms = {name: row["values"][key] for name, row in run.rows.items() if key in row["values"]}
-    title = COLUMNS.get(key, key)
-    interval = any(measure.get("interval") for measure in arms.values())
+def _measure_chart(run: RunFiles, key: str, title: str) -> Chart:
+    arms = {name: values[key] for name, values in run.arms.items() if key in values}
+    interval = any(measure.interval for measure in arms.values())
     band = "95 % interval over test images" if interval else "± one deviation"
     return Chart(
         title,
@@ -93,13 +88,13 @@ def _measure_chart(run: RunFiles, key: str) -> Chart:
 
 def _missing_arms(run: RunFiles) -> list[str]:
     gaps = []
-    if "base" not in run.rows:
+    if "base" not in run.arms:
         gaps.append("The base encoder is not in the table, so gains cannot be shown.")
     if run.config.get("run", {}).get("control") is False:
         gaps.append(
             "No control was trained (run.control=false): part of a gain may come from more training alone."
         )
-    if run.ours not in run.rows:
+    if run.ours not in run.arms:
         gaps.append("The result of the last round is not evaluated yet.")
     return gaps
 
@@ -110,19 +105,12 @@ def published_section(run: RunFiles) -> Section:
     if not rows:
         text = f"No published number of these protocols belongs to the data set {run.data_name or 'of this run'}."
         return Section("published", "Published numbers", gaps=[text])
-    ours = {"linear": "linear", "part mIoU": "part_miou_with_background"}
+    ours = {"linear": "linear.accuracy", "part mIoU": "parts.miou_with_background@"}
     lines = [[row.measure, row.model, f"{row.percent:.1f}", row.source] for row in rows]
     for measure in dict.fromkeys(row.measure for row in rows):
-        for arm, row in run.rows.items():
-            if ours[measure] in row["values"]:
-                lines.append(
-                    [
-                        measure,
-                        f"this run: {arm}",
-                        format_measure(row["values"][ours[measure]]),
-                        "results above",
-                    ]
-                )
+        for arm, values in run.arms.items():
+            for value in (v for key, v in values.items() if key.startswith(ours[measure])):
+                lines.append([measure, f"this run: {arm}", format_measure(value), "results above"])
     texts = [PROTOCOL[measure] for measure in dict.fromkeys(row.measure for row in rows)]
     table = plain_table(["measure", "model", "percent", "source"], lines, text=(0, 1, 3))
     return Section("published", "Published numbers", [*texts, _own_size(run)], tables=[table])
@@ -188,7 +176,7 @@ def monitors_section(run: RunFiles) -> Section:
         "monitors",
         "Monitors",
         texts,
-        findings(phases, rounds, run.results.get("warnings") or []),
+        findings(phases, rounds, run.sections.get("warnings") or []),
         tables,
         charts,
         gaps=gaps,
@@ -298,11 +286,11 @@ def lead_of(run: RunFiles) -> list[str]:
             f"{rounds} round{'s' if rounds != 1 else ''} of part discovery and "
             f"{train.get('epochs')} epochs of training"
         )
-        what = f"{encoder.get('name')} ({start}) on {data.get('name')} at {data.get('size')} px"
+        what = f"{encoder.get('name')} ({start}) on {data.get('title') or data.get('name')} at {data.get('size')} px"
         lines.append(f"{what}: {rounds}, seed {config.get('run', {}).get('seed')}.")
     seconds, commit = (
-        run.results.get("seconds"),
-        run.results.get("commit") or run.environment.get("commit"),
+        run.sections.get("seconds"),
+        run.sections.get("commit") or run.environment.get("commit"),
     )
     state = (
         f"Finished; the last start took {_duration(seconds)}."

@@ -1,6 +1,5 @@
 """Seeds at once: as many processes as asked for, a log each, errors named, signals handed on."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.results import save_results
 from ssl_parts.comparison import seeds
 from ssl_parts.engine.stop import REQUEUE, Stopped
 from ssl_parts.errors import ConfigError, TrainingError
@@ -40,9 +40,8 @@ def work(config):
         time.sleep(0.01)
     print(f"seed {config.run.seed} at work")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(
-        json.dumps({"others": running, "threads": config.run.threads})
-    )
+    extra = {"others": running, "threads": config.run.threads}
+    save_results(folder / "results.json", "pretrain", [], **extra)
     (place / f"ended_{config.run.seed}").touch()
 
 
@@ -57,10 +56,11 @@ def wait_for_sigterm(config, first=lambda: None):
 def test_so_many_at_once_and_not_more(config, tmp_path, monkeypatch):
     monkeypatch.setattr(seeds, "pretrain", work)
     results = seeds.run_seeds(config, [0, 3, 4], jobs=2)
-    assert results[0]["others"] + results[3]["others"] <= 1 and results[4]["others"] <= 1
+    assert results[0].extra["others"] + results[3].extra["others"] <= 1
+    assert results[4].extra["others"] <= 1
     # at once
     assert (tmp_path / "begun_3").stat().st_mtime <= (tmp_path / "ended_0").stat().st_mtime
-    assert list(results) == [0, 3, 4] and results[3]["threads"] == 2
+    assert list(results) == [0, 3, 4] and results[3].extra["threads"] == 2
     assert "seed 3 at work" in (tmp_path / "many" / "seed_3.log").read_text()
 
 

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from ssl_parts.data.order import batch_indices, epoch_permutation, rank_slice, steps_per_epoch
+from ssl_parts.data.order import (
+    batch_indices,
+    epoch_permutation,
+    evenly_spaced,
+    rank_slice,
+    steps_per_epoch,
+)
 from ssl_parts.errors import ConfigError
 
 
@@ -65,3 +71,19 @@ def test_errors_say_the_way_out():
     with pytest.raises(ConfigError, match="at least 1"):
         steps_per_epoch(0, 5)
     assert steps_per_epoch(5, 12) == 2
+
+
+def test_evenly_spaced_by_hand():
+    assert evenly_spaced(10, 4).tolist() == [0, 3, 6, 9]
+    assert evenly_spaced(10, 3).tolist() == [0, 4, 9]  # 4.5 is cut
+    assert evenly_spaced(3, 10).tolist() == [0, 1, 2]
+    assert evenly_spaced(7, 1).tolist() == [0] and evenly_spaced(0, 5).tolist() == []
+    assert evenly_spaced(731, 512)[7] == 10  # 7 x 730 / 511: whole, where float32 may fall short
+
+
+@pytest.mark.parametrize("n", [2, 24, 300, 1361, 5140])
+def test_evenly_spaced_is_the_line_from_the_first_to_the_last(n):
+    chosen = evenly_spaced(n, 24)
+    line = np.linspace(0, n - 1, min(n, 24))
+    assert len(set(chosen.tolist())) == len(chosen) and chosen[-1] == n - 1
+    assert ((line - chosen >= -1e-9) & (line - chosen < 1)).all()

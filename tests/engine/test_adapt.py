@@ -10,11 +10,11 @@ from tiny_run import overrides
 
 from ssl_parts.encoders import build_encoder
 from ssl_parts.engine.adapt import adapt, add_adapters, freeze, merge_adapters
-from ssl_parts.engine.optim import build_optimizer, set_train_mode
+from ssl_parts.engine.modes import set_train_mode
+from ssl_parts.engine.optim import build_optimizer
 from ssl_parts.errors import ConfigError
 from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.objectives import PartNetwork
-from ssl_parts.pretraining.train_config import TrainConfig
 from ssl_parts.recipes.load import load_recipe
 
 
@@ -51,7 +51,7 @@ def test_the_frozen_parameters_are_those_before_the_stage(make, stages, prefixes
 def test_frozen_batch_norms_keep_their_statistics_and_the_others_do_not():
     network = PartNetwork(resnet(), 3, hidden=8, projection=4)
     freeze(network.encoder, 2)
-    set_train_mode(network, freeze_norm=False)
+    set_train_mode(network, [network.encoder], freeze_norm=False)
     before = {n: v.clone() for n, v in network.encoder.state_dict().items() if "running_mean" in n}
     network.encoder(torch.rand(4, 3, 32, 32))
     after = network.encoder.state_dict()
@@ -88,7 +88,7 @@ def test_adapters_leave_frozen_stages_alone_and_the_optimiser_sees_only_what_tra
     adapt(network.encoder, freeze_stages=3, lora_rank=2, lora_scale=1.0)
     trained = {n for n, p in network.encoder.named_parameters() if p.requires_grad}
     assert trained and all(n.startswith("model.layer3") for n in trained)
-    optimizer = build_optimizer(network, TrainConfig().resolved(True), 1.0)
+    optimizer = build_optimizer(network, [network.encoder], "adamw", 1.0, weight_decay=0.1)
     seen = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert seen == {id(p) for p in network.parameters() if p.requires_grad}
 

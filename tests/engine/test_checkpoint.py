@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from tiny_run import overrides
 
 from ssl_parts.engine.checkpoint import load_checkpoint, save_checkpoint
+from ssl_parts.engine.loop import Cadence
 from ssl_parts.errors import ConfigError, TrainingError
 from ssl_parts.files import write_atomic
 from ssl_parts.jobs.pretrain import pretrain
@@ -87,8 +88,8 @@ def test_milestones_stay_beside_the_newest(tmp_path):
 
 
 def test_milestones_are_saved_although_no_checkpoint_is_due():
-    train = TrainConfig(checkpoint_every=500, keep_every=300)
-    assert [step for step in range(100, 1300, 100) if train.saves_after(step)] == [
+    cadence = Cadence(log_every=10, checkpoint_every=500, keep_every=300)
+    assert [step for step in range(100, 1300, 100) if cadence.saves_after(step)] == [
         300,
         500,
         600,

@@ -1,27 +1,22 @@
-"""Monitors against closed forms, and what stops a run."""
+"""What stops a run, on all processes together, and what a monitor writes where."""
 
 import json
-import math
 
 import pytest
 import torch
+from peers import alone, run_together
 
-from ssl_parts.engine.monitor import Guard, MetricsLog, feature_std, rank_me
+from ssl_parts.engine.monitor import Guard, MetricsLog, Monitor
 from ssl_parts.errors import TrainingError
 
 
-def test_rank_me_of_known_spectra():
-    assert float(rank_me(torch.eye(6))) == pytest.approx(6, rel=1e-3)
-    assert float(rank_me(torch.ones(5, 4))) == pytest.approx(1, rel=1e-2)
-    p = torch.tensor([3.0, 1.0]) / 4
-    expected = math.exp(-float((p * p.log()).sum()))
-    assert float(rank_me(torch.diag(torch.tensor([3.0, 1.0])))) == pytest.approx(expected, rel=1e-3)
+def monitor(folder, peer, **more):
+    log = MetricsLog(folder / "metrics.jsonl", peer.is_main_process)
+    return Monitor("round 0", folder, log, peer, **{"steps": 9, "batch": 8} | more)
 
 
-def test_feature_std_is_one_for_a_sphere_and_zero_for_a_point():
-    g = torch.Generator().manual_seed(0)
-    assert float(feature_std(torch.randn(4000, 16, generator=g))) == pytest.approx(1, abs=0.02)
-    assert float(feature_std(torch.ones(10, 16))) == pytest.approx(0, abs=1e-6)
+def loss(value):
+    return {"loss": torch.tensor(value)}
 
 
 def test_the_log_forgets_what_came_after_a_checkpoint(tmp_path):
@@ -43,13 +38,62 @@ def test_the_log_forgets_what_came_after_a_checkpoint(tmp_path):
 
 def test_guard_names_the_first_bad_step_and_stops_without_shared_parts():
     guard = Guard(torch.device("cpu"), patience=3)
-    for step, loss in enumerate([1.0, float("nan"), float("inf")]):
-        guard.see(step, {"loss": torch.tensor(loss)})
+    for step, value in enumerate([1.0, float("nan"), float("inf")]):
+        guard.see(step, loss(value))
     assert guard.check() == 1
     guard = Guard(torch.device("cpu"), patience=3)
     for shared in (0.0, 1.0, 0.0, 0.0):
-        guard.see(0, {"loss": torch.tensor(0.0), "shared_parts": torch.tensor(shared)})
+        guard.see(0, loss(0.0) | {"shared_parts": torch.tensor(shared)})
     assert guard.check() is None
-    guard.see(0, {"loss": torch.tensor(0.0), "shared_parts": torch.tensor(0.0)})
+    guard.see(0, loss(0.0) | {"shared_parts": torch.tensor(0.0)})
     with pytest.raises(TrainingError, match="shared a part for 3 steps"):
         guard.check()
+
+
+def test_a_loss_that_is_not_finite_on_one_process_stops_all_of_them(tmp_path):
+    """One that stopped alone would leave the others waiting until they give up."""
+
+    def work(peer):
+        watched = monitor(tmp_path, peer)
+        for step in range(6):
+            bad = peer.process_index == 2 and step >= 4
+            watched.see(step, loss(float("nan") if bad else 1.0))
+        watched.check(lambda step: [f"image {step}"])
+
+    errors = run_together(3, work)
+    assert [type(error) for error in errors] == [TrainingError] * 3
+    assert all("the loss of step 4 is not finite" in str(error) for error in errors)
+    assert (tmp_path / "non_finite_batch.txt").read_text() == "image 4\n"
+
+
+def test_a_report_has_means_over_processes_further_figures_and_the_rate(tmp_path):
+    def work(peer):
+        watched = monitor(tmp_path, peer, first_step=100, unit="images")
+        watched.begin(0)
+        for done, value in ((1, 2.0), (2, 4.0)):
+            terms = loss(value + peer.process_index)
+            watched.report(done, terms, lambda: {"rank_me": 7.0}, 0.5, waited=0.0)
+        return peer
+
+    main, other = run_together(2, work)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["loss"], row["rank_me"], row["lr"]) for row in rows] == [
+        (1, 2.5, 7.0, 0.5),
+        (2, 4.5, 7.0, 0.5),
+    ]
+    assert "images_per_second" not in rows[0] and rows[1]["images_per_second"] > 0
+    assert rows[1]["phase"] == "round 0"
+    assert [step for step, _ in main.logged] == [101, 102]  # as in the log, after earlier phases
+    assert main.logged[0][1]["round 0/loss"] == 2.5
+    assert len(other.logged) == 2  # accelerate drops them on all but the main process
+
+
+def test_what_was_logged_after_the_checkpoint_is_gone_when_a_phase_begins_again(tmp_path):
+    first = monitor(tmp_path, alone())
+    first.begin(0)
+    for done in (1, 2, 3):
+        first.write(done, {"loss": 1.0})
+    second = monitor(tmp_path, alone())
+    assert second.begin(2).done == 2
+    steps = [json.loads(row)["step"] for row in (tmp_path / "metrics.jsonl").open()]
+    assert steps == [1, 2]

@@ -66,6 +66,8 @@ def test_an_accelerator_has_what_the_run_section_says(tmp_path, threads):
     assert accelerator.mixed_precision == "bf16"
     assert accelerator.ddp_handler.find_unused_parameters
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match=r"run\.timeout_minutes=0"):
+        TrainingRunSection(timeout_minutes=0).check()
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,7 @@ from accelerate.state import AcceleratorState
 from tiny_run import overrides
 
 from ssl_parts.engine.checkpoint import load_checkpoint
-from ssl_parts.engine.start import start_accelerator
 from ssl_parts.engine.stop import AGREE_EVERY, Stopped, StopSignal
-from ssl_parts.errors import ConfigError
 from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.pretraining.phase import Trainer
 from ssl_parts.recipes.load import load_recipe
@@ -92,13 +90,3 @@ def test_without_the_main_thread_nothing_is_installed():
     thread.start()
     thread.join()
     assert inside == [before]
-
-
-def test_the_time_out_of_the_process_group_is_the_configured_one(tmp_path):
-    AcceleratorState._reset_state(True)
-    accelerator = start_accelerator(
-        load_recipe("quickstart", overrides(tmp_path, "run.timeout_minutes=7")).run
-    )
-    assert accelerator.init_handler.timeout.total_seconds() == 420
-    with pytest.raises(ConfigError, match=r"run\.timeout_minutes=0"):
-        load_recipe("quickstart", ["run.timeout_minutes=0"])

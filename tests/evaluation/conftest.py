@@ -8,6 +8,9 @@ import torch
 
 from ssl_parts.data import ImageBank, Sample
 from ssl_parts.encoders import build_encoder
+from tests.heads.conftest import make_encoder
+
+__all__ = ["make_encoder"]  # a fixture of another folder
 
 COLOURS = torch.tensor(
     [[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40], [40, 200, 200], [200, 40, 200]]

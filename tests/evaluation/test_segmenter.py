@@ -3,10 +3,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from evaluation.config import SegmenterConfig
 from evaluation.masks import read_masks
 from evaluation.segmenter import (
     LabelledImages,
-    SegmenterConfig,
     UpsamplingDecoder,
     mirror,
     mirrored_masks,
@@ -62,9 +62,11 @@ def test_only_flagged_images_are_mirrored():
 def test_training_is_a_function_of_the_seed_and_leaves_the_encoder_alone(encoder, squares):
     bank = squares(images=8)
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
-    config = SegmenterConfig(finetune=True, epochs=2, **QUICK)
+    config = SegmenterConfig(epochs=2, **QUICK)
     one, two, other = (
-        train_segmenter(encoder, labelled(bank, range(4)), None, 3, config, seed=seed)
+        train_segmenter(
+            encoder, labelled(bank, range(4)), None, 3, config, finetune=True, seed=seed
+        )
         for seed in (1, 1, 2)
     )
     for key, value in one.decoder.state_dict().items():
@@ -78,8 +80,8 @@ def test_training_is_a_function_of_the_seed_and_leaves_the_encoder_alone(encoder
 
 def test_frozen_training_learns_and_keeps_the_encoder(encoder, squares):
     bank, test = squares(images=16), squares(images=6, split="test")
-    config = SegmenterConfig(finetune=False, epochs=30, **QUICK)
-    trained = train_segmenter(encoder, labelled(bank, range(16)), None, 3, config)
+    config = SegmenterConfig(epochs=30, **QUICK)
+    trained = train_segmenter(encoder, labelled(bank, range(16)), None, 3, config, finetune=False)
     inside, union = trained.counts(iter([labelled(test, range(6))]))
     assert (inside / union)[0] > 0.9
     assert (inside / union)[1:].mean() > 0.4
@@ -93,8 +95,8 @@ def test_the_epoch_is_the_best_on_validation_images(encoder, squares):
     """
     bank = squares(images=16)
     train, validation = labelled(bank, range(4)), labelled(bank, range(8, 14))
-    config = SegmenterConfig(finetune=False, epochs=6, validate_every=2, **QUICK)
-    chosen = train_segmenter(encoder, train, validation, 3, config, seed=3)
+    config = SegmenterConfig(epochs=6, validate_every=2, **QUICK)
+    chosen = train_segmenter(encoder, train, validation, 3, config, finetune=False, seed=3)
 
     def miou(segmenter):
         inside, union = segmenter.counts(iter([validation]))
@@ -102,8 +104,9 @@ def test_the_epoch_is_the_best_on_validation_images(encoder, squares):
 
     each = {}
     for epochs in (2, 4, 6):
-        stopped = SegmenterConfig(finetune=False, epochs=epochs, validate_every=2, **QUICK)
-        each[epochs] = miou(train_segmenter(encoder, train, None, 3, stopped, seed=3))
+        stopped = SegmenterConfig(epochs=epochs, validate_every=2, **QUICK)
+        last = train_segmenter(encoder, train, None, 3, stopped, finetune=False, seed=3)
+        each[epochs] = miou(last)
     assert miou(chosen) == pytest.approx(chosen.validation, abs=1e-6)
     assert chosen.validation == pytest.approx(max(each.values()), abs=1e-6)
     assert chosen.epoch == max(each, key=each.get)
@@ -111,8 +114,8 @@ def test_the_epoch_is_the_best_on_validation_images(encoder, squares):
 
 def test_overlapping_parts_are_learned(encoder, squares):
     bank = squares(images=12, multi_label=True)
-    config = SegmenterConfig(finetune=False, epochs=30, **QUICK)
-    trained = train_segmenter(encoder, labelled(bank, range(12)), None, 2, config)
+    config = SegmenterConfig(epochs=30, **QUICK)
+    trained = train_segmenter(encoder, labelled(bank, range(12)), None, 2, config, finetune=False)
     inside, union = trained.counts(iter([labelled(bank, range(12))]))
     assert len(inside) == 3
     assert (inside / union).min() > 0.4
@@ -121,8 +124,9 @@ def test_overlapping_parts_are_learned(encoder, squares):
 def test_frozen_norm_statistics_stay(encoder, squares):
     bank = squares(images=4)
     for freeze, same in ((True, True), (False, False)):
-        config = SegmenterConfig(finetune=True, epochs=1, freeze_norm=freeze, **QUICK)
-        trained = train_segmenter(encoder, labelled(bank, range(4)), None, 3, config)
+        config = SegmenterConfig(epochs=1, freeze_norm=freeze, **QUICK)
+        four = labelled(bank, range(4))
+        trained = train_segmenter(encoder, four, None, 3, config, finetune=True)
         assert (
             torch.equal(trained.encoder.model.bn1.running_mean, encoder.model.bn1.running_mean)
             == same
@@ -130,10 +134,10 @@ def test_frozen_norm_statistics_stay(encoder, squares):
 
 
 def test_kept_features_are_those_of_each_batch(encoder, squares):
-    from evaluation.segmenter import _Kept
+    from evaluation.segmenter import _FrozenMaps
 
     data = labelled(squares(images=5), range(5))
-    kept = _Kept(encoder, data, [(1, 2)], "cpu")
+    kept = _FrozenMaps(encoder, data, [(1, 2)], "cpu")
     flags = np.array([True, False, True])
     maps, masks = kept.batch(np.array([4, 0, 2]), flags)
     images, expected = mirror(data.images[[4, 0, 2]], data.masks[[4, 0, 2]], flags, [(1, 2)])

@@ -5,16 +5,17 @@ what is written.
 import json
 import os
 import signal
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from tiny_run import logged
 
 from evaluation.finetuning import train as module
-from evaluation.finetuning.augment import AugmentConfig, augment
-from evaluation.finetuning.config import FinetuneTrain, Order, load_finetune
+from evaluation.finetuning.augment import augment
+from evaluation.finetuning.compose import load_finetune
+from evaluation.finetuning.config import AugmentConfig, FinetuneTrain, Order
 from evaluation.finetuning.measure import classify, measure_classifier
 from evaluation.finetuning.table import (
     ABLATIONS,
@@ -24,13 +25,15 @@ from evaluation.finetuning.table import (
     finetune_table,
     overlap_table,
 )
-from evaluation.finetuning.train import Finetuner, evenly, lr_at
+from evaluation.finetuning.train import Finetuner, lr_at
 from evaluation.heads import HEADS, build_head
-from evaluation.heads.upm import Fusion, Streams
-from evaluation.results import Measure, load_results
+from evaluation.heads.config import Fusion, Streams
+from evaluation.results import Measure, Row, read_results
 from ssl_parts.data import ImageBank, build_dataset
+from ssl_parts.encoders import build_encoder
+from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.stop import REQUEUE
-from ssl_parts.errors import ConfigError
+from ssl_parts.errors import ConfigError, TrainingError
 
 TINY = [
     "data.images=24", "data.test_images=21", "data.size=48", "data.species=4", "encoder.width=0.125",
@@ -46,6 +49,16 @@ def config(folder, *more):
 def run(folder, *more):
     AcceleratorState._reset_state(True)
     return module.finetune(config(folder, *more))
+
+
+def left_by(folder):
+    """Weights, and what was logged but for what depends on the machine."""
+    return (folder / "tiny" / "head.safetensors").read_bytes(), logged(folder / "tiny")
+
+
+def small_encoder():
+    torch.manual_seed(0)
+    return build_encoder("resnet18", small=True, width=0.125)
 
 
 class Killed(BaseException):
@@ -70,11 +83,7 @@ def test_killed_and_continued_is_bit_equal(head, tmp_path, monkeypatch):
             with pytest.raises(Killed):
                 run(tmp_path / "killed", *more)
     run(tmp_path / "killed", *more)
-    for name in ("head.safetensors", "metrics.jsonl"):
-        whole, killed = (
-            (tmp_path / which / "tiny" / name).read_bytes() for which in ("whole", "killed")
-        )
-        assert whole == killed
+    assert left_by(tmp_path / "killed") == left_by(tmp_path / "whole")
 
 
 def test_stopped_by_a_signal_and_continued_is_bit_equal(tmp_path, monkeypatch):
@@ -89,14 +98,21 @@ def test_stopped_by_a_signal_and_continued_is_bit_equal(tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as left:
             run(tmp_path / "stopped")
     assert left.value.code == REQUEUE
-    logged = (tmp_path / "stopped" / "tiny" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in logged] == [1, 2, 3]
+    assert [row["step"] for row in logged(tmp_path / "stopped" / "tiny")] == [1, 2, 3]
     run(tmp_path / "stopped")
-    for name in ("head.safetensors", "metrics.jsonl"):
-        whole, stopped = (
-            (tmp_path / which / "tiny" / name).read_bytes() for which in ("whole", "stopped")
-        )
-        assert whole == stopped
+    assert left_by(tmp_path / "stopped") == left_by(tmp_path / "whole")
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_continues(tmp_path, monkeypatch):
+    def full(self, **values):
+        raise OSError(28, "No space left on device", str(self.path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsLog, "write", full)
+        with pytest.raises(TrainingError, match=r"metrics\.jsonl cannot be written: No space left"):
+            run(tmp_path)
+    run(tmp_path)
+    assert (tmp_path / "tiny" / "results.json").exists()
 
 
 def test_what_a_run_leaves(tmp_path):
@@ -107,18 +123,17 @@ def test_what_a_run_leaves(tmp_path):
         "environment.json",
         "metrics.jsonl",
         "results.json",
-        "looks.png",
+        "localization.png",
         "head.safetensors",
     ):
         assert (folder / name).is_file()
-    row = load_results(folder / "results.json")["rows"][0]
+    row = read_results(folder / "results.json").rows[0]
     assert row.splits == {"train": 24, "val": 0, "test": 21} and row.protocol == "finetune"
     assert set(row.values) == {"top1", "top5", "per_class"} and row.selection == "none: last"
-    assert set(results["overlap"]) >= {"support", "object", "parts", "centre of the image"}
-    steps = [
-        json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert steps == [1, 2, 3, 4, 5, 6]
+    assert set(results.extra["overlap"]) >= {"support", "object", "parts", "centre of the image"}
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {"loss", "lr", "images_per_second", "data_wait"} <= rows[-1].keys()
     before = (folder / "results.json").read_bytes()
     run(tmp_path, "head=upm")
     assert (folder / "results.json").read_bytes() == before
@@ -140,22 +155,19 @@ def test_selection_looks_at_validation_images_only(tmp_path, monkeypatch):
     run(tmp_path / "b", *more)
     weights = [(tmp_path / which / "tiny" / "head.safetensors").read_bytes() for which in "ab"]
     assert weights[0] == weights[1]
-    logged = [
-        json.loads(line) for line in (tmp_path / "a/tiny/metrics.jsonl").read_text().splitlines()
-    ]
-    validated = [row["validation"] for row in logged if "validation" in row]
-    assert len(validated) == 3
-    best = load_results(tmp_path / "a/tiny/results.json")["rows"][0]
+    validated = [row for row in logged(tmp_path / "a/tiny") if "validation" in row]
+    assert [row["step"] for row in validated] == [3, 6, 9]
+    best = read_results(tmp_path / "a/tiny/results.json").rows[0]
     assert best.selection == "validation: best of 3 epochs on 21 images"
     with pytest.raises(ConfigError, match=r"data\.split=fit"):
         config(tmp_path, "train.select=validation")
 
 
-def test_every_test_image_counts_whatever_the_batch(make_encoder):
+def test_every_test_image_counts_whatever_the_batch():
     bank = ImageBank(
         build_dataset("synthetic_birds", None, "test", size=48, images=21, species=4), 48, "squash"
     )
-    head = build_head("linear", make_encoder("resnet"), 4)
+    head = build_head("linear", small_encoder(), 4)
     torch.nn.init.normal_(head.classifier.weight)
     logits = classify(head, bank, batch=8)
     assert logits.shape == (21, 4)
@@ -171,12 +183,11 @@ def test_every_test_image_counts_whatever_the_batch(make_encoder):
 def test_average_is_the_recursion_and_is_what_is_evaluated(tmp_path):
     AcceleratorState._reset_state(True)
     settings = config(tmp_path, "train.ema=0.5", "head=linear")
-    trainer = Finetuner(settings, tmp_path, module.start(settings))
+    trainer = Finetuner(settings, tmp_path, module.start_accelerator(settings.run))
     expected = [p.clone() for p in trainer.head.parameters()]
-    with trainer.stream(0) as stream:
+    with trainer.open_stream(0) as stream:
         for step in range(6):
-            trainer.forward_backward(stream, step)
-            trainer.update(step)
+            trainer.take_step(stream, step)
             momentum = min(0.5, (1 + step) / (10 + step))
             expected = [
                 momentum * e + (1 - momentum) * p.detach()
@@ -189,9 +200,9 @@ def test_average_is_the_recursion_and_is_what_is_evaluated(tmp_path):
     assert trainer.result is trainer.average
 
 
-def test_encoder_and_head_have_their_own_rates(make_encoder):
-    head = build_head("tdsa", make_encoder("resnet"), 4, hidden=8)
-    optimizer = module.build_optimizer(
+def test_encoder_and_head_have_their_own_rates():
+    head = build_head("tdsa", small_encoder(), 4, hidden=8)
+    optimizer = module.make_optimizer(
         head, FinetuneTrain(lr=1.0, weight_decay=0.1), weights_given=True
     )
     scale = {
@@ -206,8 +217,8 @@ def test_encoder_and_head_have_their_own_rates(make_encoder):
     assert scale[id(head.classifier[1].weight)] == (1.0, 0.1) and scale[
         id(head.classifier[1].bias)
     ] == (1.0, 0.0)
-    frozen = build_head("linear", make_encoder("resnet"), 4, frozen=True)
-    optimizer = module.build_optimizer(frozen, FinetuneTrain(frozen=True), weights_given=True)
+    frozen = build_head("linear", small_encoder(), 4, frozen=True)
+    optimizer = module.make_optimizer(frozen, FinetuneTrain(frozen=True), weights_given=True)
     assert sum(len(g["params"]) for g in optimizer.param_groups) == 2
 
 
@@ -260,7 +271,7 @@ def test_recipes_compose(recipe):
         ("train.epochs=many", "train.epochs"),
         ("train.epochs=0", "at least 1"),
         ("head.init_std=-1", "init_std"),
-        ("augment.scale=[0.5]", "two numbers"),
+        ("augment.scale=[0.5]", "must be 2 values"),
         ("train.milestones=[1.5]", "milestones"),
         ("run.name=../x", "run.name"),
     ],
@@ -296,12 +307,12 @@ def test_table_is_restartable_and_compares_with_plain_fine_tuning(tmp_path, monk
     assert len(done) == 4
     text = (tmp_path / "table" / "table.md").read_text()
     assert (
-        "linear probe against plain fine-tuning" in text
-        and "over 2 seeds" in text
+        "linear probe against plain fine-tuning: larger than" in text
+        and "over seeds 0, 1" in text
         and "energy" in text
     )
     values = [
-        load_results(tmp_path / f"table/linear/seed_{s}/results.json")["rows"][0].values["top1"]
+        read_results(tmp_path / f"table/linear/seed_{s}/results.json").rows[0].values["top1"]
         for s in (0, 1)
     ]
     assert rows[0].values["top1"].mean == pytest.approx(np.mean([v.mean for v in values]))
@@ -345,25 +356,24 @@ def test_ablations_are_pairs_that_differ_in_what_the_name_says():
 
 
 def test_an_ablation_is_compared_with_its_method_by_hand():
-    results = {
-        (name, seed): {"rows": [SimpleNamespace(values={"top1": Measure.of([value])})]}
-        for name, values in {
-            "linear": (0.5, 0.6),
-            "tdsa": (0.6, 0.8),
-            "tdsa_no_gating": (0.5, 0.65),
-        }.items()
-        for seed, value in enumerate(values)
-    }
+    top1 = {"linear": (0.5, 0.6), "tdsa": (0.6, 0.8), "tdsa_no_gating": (0.5, 0.65)}
     arms = choose_arms(["tdsa_no_gating", "tdsa", "linear"])
-    lines = differences(arms, results, [0, 1])
-    assert lines[1].startswith(
-        "- TDSA-Loss, no gating against TDSA-Loss: -12.5 points ± 3.5 over 2 seeds (-10.0, -15.0)"
+    tables = [
+        [row_of(arm.label, top1[name][seed]) for name, arm in arms.items()] for seed in (0, 1)
+    ]
+    first, second = differences(arms, tables)
+    assert (first.arm, first.against) == ("TDSA-Loss, no gating", "TDSA-Loss")
+    assert first.tests["finetune.top1"].each == pytest.approx([-0.1, -0.15])
+    assert (second.arm, second.against) == ("TDSA-Loss", "plain fine-tuning")
+    assert second.tests["finetune.top1"].mean == pytest.approx(0.15)
+    lone = choose_arms(["tdsa_no_gating"])
+    assert differences(lone, tables) == []
+
+
+def row_of(name, value):
+    return Row(
+        name, "finetune", 1, "birds", {}, 48, "crop", "", "", "", [], {"top1": Measure.of([value])}
     )
-    assert (
-        lines[2].startswith("- TDSA-Loss against plain fine-tuning: +15.0 points")
-        and len(lines) == 3
-    )
-    assert differences(choose_arms(["tdsa_no_gating"]), results, [0, 1]) == []
 
 
 def test_channels_are_one_line_of_the_overlap_table_and_the_centre_stands_once():
@@ -372,16 +382,12 @@ def test_channels_are_one_line_of_the_overlap_table_and_the_centre_stands_once()
         "mid channel 1": {"in box": 0.75},
         "mid channels": {"parts reached": 1.0},
     }
-    looks = tdsa | {"centre of the image": {"in box": 0.25}}
+    overlap = tdsa | {"centre of the image": {"in box": 0.25}}
     lines = overlap_table(
-        choose_arms(["linear", "tdsa"]), {"linear": looks, "tdsa": looks}
+        choose_arms(["linear", "tdsa"]), {"linear": overlap, "tdsa": overlap}
     ).splitlines()[2:]
-    assert lines == [
-        "| plain fine-tuning | mid channels | 62.5 | – | – | – | – | 100.0 |",
-        "| any | centre of the image | 25.0 | – | – | – | – | – |",
-        "| TDSA-Loss | mid channels | 62.5 | – | – | – | – | 100.0 |",
+    assert [line.replace(" ", "") for line in lines] == [
+        "|plainfine-tuning,midchannels|62.5|–|–|–|–|100.0|",
+        "|any,centreoftheimage|25.0|–|–|–|–|–|",
+        "|TDSA-Loss,midchannels|62.5|–|–|–|–|100.0|",
     ]
-
-
-def test_evenly():
-    assert evenly(10, 5) == [0, 2, 4, 6, 8] and evenly(3, 5) == [0, 1, 2]

@@ -108,12 +108,12 @@ def test_an_image_is_classified_alike_alone_and_in_a_batch(name, make_encoder, b
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_looks_are_shares_of_the_image(name, make_encoder, batch):
-    looks = build_head(name, make_encoder("resnet"), 3, **small(name)).eval().looks(batch[0])
-    assert looks.maps
-    assert all(m.ndim == 3 and len(m) == 4 and (m >= 0).all() for m in looks.maps.values())
-    for key, boxes in looks.boxes.items():
-        assert boxes.shape[:2] == looks.valid[key].shape and boxes.shape[2] == 4
+def test_localization_is_in_shares_of_the_image(name, make_encoder, batch):
+    found = build_head(name, make_encoder("resnet"), 3, **small(name)).eval().localize(batch[0])
+    assert found.maps
+    assert all(m.ndim == 3 and len(m) == 4 and (m >= 0).all() for m in found.maps.values())
+    for key, boxes in found.boxes.items():
+        assert boxes.shape[:2] == found.valid[key].shape and boxes.shape[2] == 4
         assert (boxes >= 0).all() and (boxes <= 1).all() and (boxes[..., 2:] > boxes[..., :2]).all()
 
 

@@ -1,10 +1,10 @@
-"""Overlap of looks with boxes and parts, on cases that can be read off."""
+"""Overlap of a head's evidence with boxes and parts, on cases that can be read off."""
 
 import numpy as np
 import pytest
 import torch
 
-from evaluation.heads import Looks
+from evaluation.heads import Localization
 from evaluation.heads.overlap import CENTRE, Truth, box_of_map, overlap_of, peaks_of
 from evaluation.heads.pictures import columns_of
 from ssl_parts.data import Sample
@@ -44,7 +44,7 @@ def test_box_of_a_map_is_around_its_largest_high_area():
     ("x", "y", "inside", "on_part"), [(0.6, 0.2, 1, 1), (0.2, 0.2, 0, 0), (0.9, 0.9, 0, 0)]
 )
 def test_pointing_game(x, y, inside, on_part):
-    values = overlap_of(Looks(maps={"a": peak_map(x, y)}), [truth(parts=quarters())])
+    values = overlap_of(Localization(maps={"a": peak_map(x, y)}), [truth(parts=quarters())])
     assert (values["a"]["in box"], values["a"]["on part"]) == ([inside], [on_part])
     assert values[CENTRE]["in box"] == [1.0]  # a corner of this box
 
@@ -53,33 +53,33 @@ def test_mass_and_iou_by_hand():
     grid = torch.zeros(1, 64, 64)
     grid[0, :32, 32:] = 1.0  # the box itself
     grid[0, 63, :16] = 1.0
-    values = overlap_of(Looks(maps={"a": grid}), [truth()])["a"]
+    values = overlap_of(Localization(maps={"a": grid}), [truth()])["a"]
     assert values["mass in box"] == pytest.approx([1024 / 1040])
     assert values["IoU"] == pytest.approx([1.0]) and values["IoU > 0.5"] == [1.0]
     half = torch.zeros(1, 64, 64)
     half[0, :16, 32:] = 1.0
-    values = overlap_of(Looks(maps={"a": half}), [truth(box=(0.5, 0.0, 1.0, 0.625))])["a"]
+    values = overlap_of(Localization(maps={"a": half}), [truth(box=(0.5, 0.0, 1.0, 0.625))])["a"]
     assert values["IoU"] == pytest.approx([0.4]) and values["IoU > 0.5"] == [0.0]
 
 
 def test_boxes_invalid_ones_left_out():
     boxes = torch.tensor([[[0.5, 0.0, 0.7, 0.2], [0.8, 0.1, 1.0, 0.5], [0.0, 0.8, 0.2, 1.0]]])
-    looks = Looks(boxes={"r": boxes}, valid={"r": torch.tensor([[True, True, False]])})
-    values = overlap_of(looks, [truth(parts=quarters())])["r"]
+    found = Localization(boxes={"r": boxes}, valid={"r": torch.tensor([[True, True, False]])})
+    values = overlap_of(found, [truth(parts=quarters())])["r"]
     assert values["in box"] == [1.0] and values["on part"] == [1.0]
     assert values["IoU"] == pytest.approx([1.0])  # the hull of the two is the box
     assert values["parts reached"] == [1.0]  # parts 1 and 2 under two centres
-    none = Looks(boxes={"r": boxes}, valid={"r": torch.zeros(1, 3, dtype=torch.bool)})
+    none = Localization(boxes={"r": boxes}, valid={"r": torch.zeros(1, 3, dtype=torch.bool)})
     assert "r" not in overlap_of(none, [truth(parts=quarters())])
 
 
 def test_channel_groups_on_the_same_and_on_different_parts():
     same = {f"high channel {i}": peak_map(0.6, 0.2) for i in range(2)}
     apart = {"high channel 0": peak_map(0.6, 0.2), "high channel 1": peak_map(0.9, 0.2)}
-    assert overlap_of(Looks(maps=same), [truth(parts=quarters())])["high channels"][
+    assert overlap_of(Localization(maps=same), [truth(parts=quarters())])["high channels"][
         "parts reached"
     ] == [0.5]
-    assert overlap_of(Looks(maps=apart), [truth(parts=quarters())])["high channels"][
+    assert overlap_of(Localization(maps=apart), [truth(parts=quarters())])["high channels"][
         "parts reached"
     ] == [1.0]
 
@@ -102,14 +102,14 @@ def test_truth_of_a_sample_is_in_shares():
     found = Truth.of(sample)
     assert found.box_4.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.9])
     assert found.keypoints_P2.tolist() == [pytest.approx([0.1, 0.2])]
-    assert overlap_of(Looks(maps={"a": peak_map(0.1, 0.2)}), [Truth(None, None, None)]) == {}
+    assert overlap_of(Localization(maps={"a": peak_map(0.1, 0.2)}), [Truth(None, None, None)]) == {}
 
 
 def test_pictures_have_a_column_for_each_map_and_one_for_the_boxes():
     images = torch.from_numpy(
         np.random.default_rng(0).integers(0, 255, (2, 3, 32, 32), dtype=np.uint8)
     )
-    looks = Looks(
+    found = Localization(
         {"attention": torch.rand(2, 4, 4), "flat": torch.ones(2, 4, 4)},
         {
             "object": torch.tensor([[[0.1, 0.1, 0.6, 0.6]]] * 2),
@@ -120,7 +120,7 @@ def test_pictures_have_a_column_for_each_map_and_one_for_the_boxes():
             "parts": torch.zeros(2, 2, dtype=torch.bool),
         },
     )
-    columns = columns_of(looks, images)
+    columns = columns_of(found, images)
     assert list(columns) == ["image", "attention", "flat", "object, parts"]
     assert all(
         p.dtype == torch.uint8 and p.shape == (3, 160, 160) for c in columns.values() for p in c

@@ -224,7 +224,7 @@ def test_crops_show_their_box():
 def test_the_total_is_the_sum_of_its_terms_and_absent_regions_do_not_count(make_encoder, batch):
     head = build_head("scrim", make_encoder(), 3, sides=[0.9], regions=2, overlap=0.0).eval()
     images, labels = batch
-    seen = head._look(images)
+    seen = head._encode(images)
     assert seen.valid_BR.sum(1).tolist() == [1] * 4  # one region of 0.9 leaves no room for another
     terms = head.loss(images, labels)
     expected = (
@@ -268,5 +268,5 @@ def test_attention_raises_scores_of_regions_around_it(make_encoder):
 
 def test_one_module_has_one_group(make_encoder, batch):
     head = build_head("scrim", make_encoder(), 3, modules=1, regions=1).eval()
-    looks = head.looks(batch[0])
-    assert set(looks.maps) == {"attention 1"} and looks.boxes["regions 1"].shape == (4, 1, 4)
+    found = head.localize(batch[0])
+    assert set(found.maps) == {"attention 1"} and found.boxes["regions 1"].shape == (4, 1, 4)

@@ -99,13 +99,14 @@ def test_folder_in_ids_picture_and_numbers_out(photographs, tmp_path, monkeypatc
     ids = ids_of(folder)
     assert ids.shape == (COUNT, 8, 8) and str(folder / "parts") in printed
     results = json.loads((folder / "results.json").read_text())
-    statistics = results["statistics"]
+    statistics = results["extra"]["statistics"]
     assert statistics["foreground_share"] == pytest.approx(float((ids > 0).float().mean()))
     assert (
         statistics["used"] == len(ids[ids > 0].unique())
         and f"{statistics['foreground_share']:.4g}" in printed
     )
-    assert results["config"]["parts.k"] == 3 and results["ids"] == 4 and results["scores"] == {}
+    assert results["extra"]["config"]["parts.k"] == 3 and results["extra"]["ids"] == 4
+    assert results["rows"] == []
     assert Image.open(folder / "parts.png").size == (5 * (320 + 4) + 320 + 4 - 4, 160)
     pictures = sorted((folder / "png").iterdir())
     assert len(pictures) == COUNT and np.array_equal(np.array(Image.open(pictures[7])), ids[7])
@@ -143,7 +144,7 @@ def test_two_processes_do_what_one_does(photographs, tmp_path, unbroken, unused_
         json.loads((folder / "results.json").read_text())
         for folder in (unbroken, config.run.folder)
     )
-    assert there["statistics"] == here["statistics"]
+    assert there["extra"]["statistics"] == here["extra"]["statistics"]
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_parts_of_other_images_mean_the_same(photographs, tmp_path, unbroken):
     fitted = {"run__fitted": f"{unbroken}/parts"}
     results = discovery.discover(configured(photographs, tmp_path, parts__seed=5, **fitted))
     assert torch.equal(ids_of(tmp_path / "discovery"), ids_of(unbroken))
-    assert results["config"]["run.fitted"] == f"{unbroken}/parts"
+    assert results.extra["config"]["run.fitted"] == f"{unbroken}/parts"
     for change, said in (
         ({"parts__k": 2}, "parts.k: 3 there, 2 now"),
         ({"parts__size": 16}, "parts.size: 8 there, 16 now"),
@@ -210,7 +211,7 @@ def test_ids_are_numbered_as_in_the_round_before(photographs, tmp_path, unbroken
         > (unmatched == before).sum()
     )
     expected = normalized_mutual_info_score(before.flatten(), found.flatten())
-    assert results["statistics"]["nmi_previous"] == pytest.approx(expected)
+    assert results.extra["statistics"]["nmi_previous"] == pytest.approx(expected)
 
 
 def test_a_round_before_of_other_images(photographs, tmp_path, unbroken):

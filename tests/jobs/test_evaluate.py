@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.protocols import PROTOCOLS
-from evaluation.results import load_results
+from evaluation.results import read_results
 from ssl_parts.errors import ConfigError
 from ssl_parts.recipes.load import load_evaluation
 from ssl_parts.recipes.schemas import EvaluateConfig
@@ -58,8 +58,7 @@ def test_command_prints_a_table_and_writes_results(monkeypatch, tmp_path, capsys
     path = tmp_path / "out/mine/synthetic_birds_few_label/results.json"
     assert str(path) in printed
     assert "| mine |" in printed
-    document = load_results(path)
-    (row,) = document["rows"]
+    (row,) = read_results(path).rows
     assert (row.protocol, row.splits["test"], row.resolution) == ("few_label", 40, 48)
     assert "accuracy@2" in row.values
     assert len(list((tmp_path / "features").iterdir())) == 2
@@ -77,7 +76,7 @@ def test_dense_protocol_through_the_command(monkeypatch, tmp_path):
         "protocol.draws=2",
         "protocol.grid=8",
     )
-    (row,) = load_results(tmp_path / "out/encoder/synthetic_birds_parts/results.json")["rows"]
+    (row,) = read_results(tmp_path / "out/encoder/synthetic_birds_parts/results.json").rows
     assert len(row.values["miou@4"].values) == 2
 
 

@@ -3,7 +3,6 @@ comparison goes on.
 """
 
 import json
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -12,9 +11,9 @@ from safetensors.torch import load_file
 from scipy import stats
 from tiny_run import overrides
 
-from evaluation.results import Measure
+from evaluation.results import Measure, Row, combine_seeds
 from ssl_parts.comparison import compare
-from ssl_parts.comparison.compare import paired_tests
+from ssl_parts.comparison.compare import gains_of
 from ssl_parts.comparison.table import as_markdown, published_paragraphs
 from ssl_parts.errors import ConfigError
 from ssl_parts.jobs import pretrain as pretrain_module
@@ -24,7 +23,7 @@ from ssl_parts.parts import PartStore
 from ssl_parts.pretraining import phase
 from ssl_parts.pretraining.arms import ARMS, OURS
 from ssl_parts.recipes.load import load_recipe
-from ssl_parts.report.published import PROTOCOL
+from ssl_parts.report.published import PROTOCOL, published_for
 
 CHOSEN = ["instance_views", "detcon", "one_round"]
 
@@ -32,8 +31,9 @@ CHOSEN = ["instance_views", "detcon", "one_round"]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Evaluation, report and export have tests of their own."""
-    rows = {"values": {"linear": asdict(Measure.of([0.5]))}, "note": ""}
-    monkeypatch.setattr(pretrain_module, "evaluate_encoder", lambda *arguments: rows)
+    monkeypatch.setattr(
+        pretrain_module, "evaluate_encoder", lambda bench, config, name, commit: [row(name, 0.5)]
+    )
     for name in ("write_report", "export_encoder"):
         monkeypatch.setattr(pretrain_module, name, lambda *arguments, **options: None)
 
@@ -67,7 +67,7 @@ def test_arms_start_from_the_base_take_all_steps_and_survive_a_kill(tmp_path, mo
         patched.setattr("ssl_parts.pretraining.stages.train_phase", recorded)
         run(tmp_path)
     results = run(tmp_path)
-    assert list(results["rows"]) == ["base", *(ARMS[name].title for name in CHOSEN), OURS]
+    assert [r.name for r in results.rows] == ["base", *(ARMS[name].title for name in CHOSEN), OURS]
     assert [p.name for p in phases] == [
         "base",
         "round 0",
@@ -103,14 +103,17 @@ def test_arms_start_from_the_base_take_all_steps_and_survive_a_kill(tmp_path, mo
     assert OURS in (tmp_path / "tiny" / "table.md").read_text()
     assert (tmp_path / "tiny" / "table.png").read_bytes().startswith(b"\x89PNG")
     written = json.loads((tmp_path / "tiny" / "results.json").read_text())
-    assert set(written["differences"]) == set(results["rows"]) - {OURS}
+    assert [d["against"] for d in written["extra"]["differences"]] == [
+        r.name for r in results.rows if r.name != OURS
+    ]
+    assert {d["arm"] for d in written["extra"]["differences"]} == {OURS}
 
 
 def test_a_run_of_another_method_names_its_row(tmp_path):
     AcceleratorState._reset_state(True)
     more = ["objective.method=simclr", "run.control=false", "train.rounds=1"]
     results = pretrain(load_recipe("quickstart", overrides(tmp_path, *more)))
-    assert list(results["rows"]) == ["base", "base + simclr"]
+    assert [r.name for r in results.rows] == ["base", "base + simclr"]
     log = (tmp_path / "tiny" / "metrics.jsonl").read_text()
     assert '"simclr"' in log and '"part"' not in log
 
@@ -135,10 +138,9 @@ def test_the_table_says_what_is_more_than_the_spread_against_each_arm():
         "base + SimCLR": (0.5, 0.375, 0.625),
         OURS: (0.5, 0.5, 0.5625),
     }
-    tables = [{arm: row(values[seed]) for arm, values in gains.items()} for seed in range(3)]
-    text = as_markdown(
-        compare.over_seeds(tables), paired_tests(tables), [0, 1, 2], OURS, "synthetic_birds"
-    )
+    tables = {s: [row(arm, values[s]) for arm, values in gains.items()] for s in range(3)}
+    rows, found = combine_seeds(tables), gains_of(list(tables.values()))
+    text = as_markdown(rows, found, [0, 1, 2], OURS)
     lines = [line.replace(" ", "") for line in text.splitlines()]
     p = stats.ttest_rel(gains[OURS], gains["base"]).pvalue
     assert f"|base|**+27.1±3.6**(+25.0,+25.0,+31.2),p={p:.2g}|" in lines
@@ -151,15 +153,13 @@ def test_the_table_says_what_is_more_than_the_spread_against_each_arm():
         "base + SimCLR: larger than the seeds' spread in nothing. Within it: linear, all labels (+2.1)."
         in text
     )
-    assert "nothing can be said" in as_markdown(
-        tables[0], paired_tests(tables[:1]), [0], OURS, "cub"
-    )
+    assert "nothing can be said" in as_markdown(tables[0], gains_of([tables[0]]), [0], OURS)
 
 
 def test_published_numbers_stand_below_the_table():
-    (elsewhere,) = published_paragraphs("synthetic_birds")
+    (elsewhere,) = published_paragraphs(published_for("synthetic_birds"), "drawn birds")
     assert "+6.6 on cub, +8.6 on aircraft, +7.7 on cars" in elsewhere
-    table, protocol, _ = published_paragraphs("cub")
+    table, protocol, _ = published_paragraphs(published_for("cub"), "cub")
     assert (
         "| ResNet-50, DetCon (PARTICLE, arXiv 2309.13822, abstract) " in table
         and " 35.4 |" in table
@@ -167,5 +167,6 @@ def test_published_numbers_stand_below_the_table():
     assert PROTOCOL["linear"] in protocol and PROTOCOL["part mIoU"] not in protocol
 
 
-def row(value):
-    return {"values": {"linear": {"mean": value, "sd": None, "values": [value]}}, "note": ""}
+def row(name, value):
+    values = {"accuracy": Measure.of([value])}
+    return Row(name, "linear", 1, "birds", {"test": 8}, 48, "squash", "", "", "none", [], values)

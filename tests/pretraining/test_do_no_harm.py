@@ -33,7 +33,14 @@ def test_auto_is_gentle_with_weights_and_a_given_number_wins():
 def test_layers_near_the_input_learn_slower_and_norms_are_not_decayed():
     train = TrainConfig(layer_decay=0.5, lr=1.0, weight_decay=0.1).resolved(True)
     network = PartNetwork(small(), 3, hidden=8, projection=4)
-    optimizer = build_optimizer(network, train, 1.0)
+    optimizer = build_optimizer(
+        network,
+        [network.encoder],
+        "adamw",
+        1.0,
+        weight_decay=train.weight_decay,
+        layer_decay=train.layer_decay,
+    )
     set_lr(optimizer, 0.2)
     rate = {
         id(p): (group["lr"], group["weight_decay"])
@@ -53,7 +60,7 @@ def test_layers_near_the_input_learn_slower_and_norms_are_not_decayed():
 def test_an_unknown_optimizer_is_named():
     network = PartNetwork(small(), 3, hidden=8, projection=4)
     with pytest.raises(ConfigError, match=r"train\.optimizer='adamm'"):
-        build_optimizer(network, TrainConfig(optimizer="adamm").resolved(True), 1.0)
+        build_optimizer(network, [network.encoder], "adamm", 1.0, weight_decay=0.1)
 
 
 def test_the_anchor_is_zero_at_the_start_and_two_for_opposite_features():

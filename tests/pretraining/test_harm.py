@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from ssl_parts.pretraining.harm import Drift, neighbours_kept, warnings_of
+from ssl_parts.pretraining.harm import Drift, compare_neighbours, describe_harm
 
 
 def test_neighbours_kept_is_the_overlap_of_sklearns_lists():
@@ -21,18 +21,15 @@ def test_neighbours_kept_is_the_overlap_of_sklearns_lists():
         )
         lists.append(found[:, 1:] if (found[:, 0] == np.arange(60)).all() else found[:, :5])
     expected = np.mean([len(set(a[:5]) & set(b[:5])) / 5 for a, b in zip(*lists)])
-    assert neighbours_kept(first, second, 5) == pytest.approx(expected, abs=1e-6)
-    assert neighbours_kept(first, 3 * first, 5) == 1.0
+    assert compare_neighbours(first, second, 5) == pytest.approx(expected, abs=1e-6)
+    assert compare_neighbours(first, 3 * first, 5) == 1.0
 
 
-def test_what_is_said_and_what_is_not():
-    rows = {
-        "base": {"values": {"linear": {"mean": 0.87}}},
-        "ours": {"values": {"linear": {"mean": 0.75}}},
-    }
+def test_each_regression_is_one_sentence_and_small_losses_are_none():
+    before, after = {"linear": 0.87, "part mIoU": 0.5}, {"linear": 0.75, "part mIoU": 0.495}
     fine = Drift(300, 100.0, 96.0, 0.8, 0.97)
-    assert warnings_of(fine, {}, "base", "ours") == []
-    assert warnings_of(fine, rows, "base", "ours") == ["linear fell from 87.0 to 75.0"]
-    said = warnings_of(Drift(300, 100.0, 40.0, 0.1, 0.3), {}, "base", "ours")
-    assert said[0].startswith("the effective rank of the features fell from 100 to 40")
-    assert "only 10%" in said[1]
+    assert describe_harm(fine, {}, {}) == []
+    assert describe_harm(fine, before, after) == ["linear fell from 87.0 to 75.0"]
+    found = describe_harm(Drift(300, 100.0, 40.0, 0.1, 0.3), {}, after)
+    assert found[0].startswith("the effective rank of the features fell from 100 to 40")
+    assert "only 10%" in found[1]

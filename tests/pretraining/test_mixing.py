@@ -11,7 +11,7 @@ import torch
 from ssl_parts.data import DataConfig, build_bank
 from ssl_parts.encoders import build_encoder
 from ssl_parts.errors import ConfigError
-from ssl_parts.pretraining.mixing import SHARES, Mixture, choose, choose_share, measure_mixtures
+from ssl_parts.pretraining.mixing import SHARES, Mixture, apply_rule, choose_share, measure_mixtures
 from ssl_parts.pretraining.train_config import TrainConfig
 from ssl_parts.recipes.load import load_recipe
 from ssl_parts.views import ViewsConfig
@@ -22,14 +22,14 @@ def rows(*figures):
 
 
 def test_the_rule_by_hand():
-    assert choose(rows((0.3, 50, 1), (0.4, 50, 0.9), (0.5, 48, 0.7), (0.7, 40, 0.5))) == 1.0
+    assert apply_rule(rows((0.3, 50, 1), (0.4, 50, 0.9), (0.5, 48, 0.7), (0.7, 40, 0.5))) == 1.0
     # rank is lost at 1
-    assert choose(rows((0.3, 50, 1), (0.4, 50, 0.9), (0.5, 48, 0.7), (0.7, 34, 0.5))) == 0.5
+    assert apply_rule(rows((0.3, 50, 1), (0.4, 50, 0.9), (0.5, 48, 0.7), (0.7, 34, 0.5))) == 0.5
     # so are neighbours
-    assert choose(rows((0.3, 50, 1), (0.4, 50, 0.9), (0.5, 48, 0.3), (0.7, 50, 0.2))) == 0.25
+    assert apply_rule(rows((0.3, 50, 1), (0.4, 50, 0.9), (0.5, 48, 0.3), (0.7, 50, 0.2))) == 0.25
     # within two percent
-    assert choose(rows((0.3, 50, 1), (0.495, 50, 0.9), (0.5, 48, 0.7), (0.5, 40, 0.5))) == 0.25
-    assert choose(rows((0.3, 50, 1), (0.2, 50, 0.9), (0.2, 48, 0.7), (0.1, 40, 0.5))) == 0.0
+    assert apply_rule(rows((0.3, 50, 1), (0.495, 50, 0.9), (0.5, 48, 0.7), (0.5, 40, 0.5))) == 0.25
+    assert apply_rule(rows((0.3, 50, 1), (0.2, 50, 0.9), (0.2, 48, 0.7), (0.1, 40, 0.5))) == 0.0
 
 
 @pytest.fixture(scope="module")

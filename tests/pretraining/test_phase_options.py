@@ -49,7 +49,7 @@ def test_accumulated_gradients_are_the_mean_over_the_batches(tmp_path, monkeypat
     update = Trainer.update
 
     def recorded(self, step):
-        seen.append([p.grad.clone() for p in self.network.parameters() if p.grad is not None])
+        seen.append([p.grad.clone() for p in self.student.parameters() if p.grad is not None])
         update(self, step)
 
     monkeypatch.setattr(Trainer, "update", recorded)

@@ -57,8 +57,7 @@ def die_at(monkeypatch, event):
     monkeypatch.setattr(checkpoint.os, "replace", wrap(os.replace))
     monkeypatch.setattr(PartStore, "write", wrap(PartStore.write))
     monkeypatch.setattr(phase.Trainer, "update", wrap(phase.Trainer.update))
-    for module in (rounds, pretrain):
-        monkeypatch.setattr(module, "write_atomic", wrap(checkpoint.write_atomic))
+    monkeypatch.setattr(rounds, "write_atomic", wrap(checkpoint.write_atomic))
     monkeypatch.setattr(pretrain, "evaluate_encoder", wrap(pretrain.evaluate_encoder))
     return seen
 
@@ -69,7 +68,7 @@ def unbroken(tmp_path_factory):
     results = run(folder)
     return (
         contents(folder / "tiny"),
-        {name: row["values"] for name, row in results["rows"].items()},
+        [row.values for row in results.rows],
         folder,
     )
 
@@ -89,7 +88,7 @@ def test_twenty_deaths_change_nothing(unbroken, tmp_path, monkeypatch):
     found = contents(tmp_path / "tiny")
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
-    assert {name: row["values"] for name, row in results["rows"].items()} == values
+    assert [row.values for row in results.rows] == values
 
 
 def test_a_stop_in_every_stage_loses_nothing(unbroken, tmp_path, monkeypatch):

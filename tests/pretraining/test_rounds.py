@@ -69,7 +69,7 @@ def test_the_teacher_finds_parts_and_a_run_ends_when_they_have_settled(tmp_path)
         ],
         abs=1e-6,
     )
-    assert results["rows"]["base + PARTICLE"]["values"]
+    assert [row.values for row in results.rows if row.name == "base + PARTICLE"]
 
 
 def test_a_threshold_out_of_range_is_said():

@@ -11,12 +11,11 @@ from torch import nn
 
 from ssl_parts.data import DataConfig, DeviceBank, ImageBank, OnDevice, build_bank, place_bank
 from ssl_parts.encoders import build_encoder
-from ssl_parts.engine.optim import speed_up
 from ssl_parts.engine.progress import Pace
+from ssl_parts.engine.speed import speed_up
 from ssl_parts.errors import ConfigError
 from ssl_parts.pretraining.preflight import check_run
 from ssl_parts.pretraining.run import Run
-from ssl_parts.pretraining.train_config import TrainConfig
 from ssl_parts.recipes.load import load_recipe
 
 
@@ -41,7 +40,7 @@ def test_a_compiled_encoder_computes_the_same(monkeypatch):
     )
     encoder = resnet()
     names = list(encoder.state_dict())
-    speed_up([encoder, None], TrainConfig(compile=True), processes=1)
+    speed_up([encoder, None], compiled=True)
     assert encoder._compiled_call_impl is not None
     assert list(encoder.state_dict()) == names
     torch.testing.assert_close(
@@ -51,7 +50,7 @@ def test_a_compiled_encoder_computes_the_same(monkeypatch):
 
 def test_checkpointed_activations_give_the_same_gradients():
     encoder = resnet()
-    speed_up([encoder], TrainConfig(grad_checkpointing=True), processes=1)
+    speed_up([encoder], grad_checkpointing=True)
     torch.testing.assert_close(features_and_gradients(encoder), features_and_gradients(resnet()))
 
 
@@ -59,7 +58,7 @@ def test_checkpointing_keeps_fewer_activations():
     kept = {}
     for checkpointing in (False, True):
         encoder = build_encoder("resnet18", small=True, width=0.25, last_stage="layer3").train()
-        speed_up([encoder, None], TrainConfig(grad_checkpointing=checkpointing), processes=1)
+        speed_up([encoder, None], grad_checkpointing=checkpointing)
         kept[checkpointing] = numbers_kept_for_backward(encoder)
     assert kept[True] < 0.5 * kept[False]
 
@@ -81,7 +80,7 @@ def test_batch_norms_are_synchronised_between_processes_only():
         encoder = build_encoder("resnet18", small=True, width=0.25, last_stage="layer3")
         names, images = list(encoder.state_dict()), torch.rand(2, 3, 32, 32)
         before = encoder.eval()(images).pooled
-        speed_up([encoder], TrainConfig(sync_batchnorm=True), processes)
+        speed_up([encoder], sync_batchnorm=True, processes=processes)
         assert sum(isinstance(m, nn.SyncBatchNorm) for m in encoder.modules()) >= expected
         assert list(encoder.state_dict()) == names
         torch.testing.assert_close(encoder.eval()(images).pooled, before)
@@ -116,9 +115,9 @@ def test_auto_keeps_images_on_a_gpu_with_room_only(monkeypatch):
         assert place_bank(bank, torch.device("cuda"), OnDevice.never) is bank
 
 
-def test_pace_is_measured_from_look_to_look(monkeypatch):
+def test_pace_is_measured_between_two_reports(monkeypatch):
     monkeypatch.setattr("time.perf_counter", iter([10.0, 14.0, 15.0]).__next__)
     pace = Pace(64, torch.device("cpu"))
-    assert pace.look(10, 1.0) == {}
-    assert pace.look(20, 2.0) == {"pairs_per_second": 160.0, "data_wait": 0.25}
-    assert pace.look(22, 2.0) == {"pairs_per_second": 128.0, "data_wait": 0.0}
+    assert pace.measure(10, 1.0) == {}
+    assert pace.measure(20, 2.0) == {"pairs_per_second": 160.0, "data_wait": 0.25}
+    assert pace.measure(22, 2.0) == {"pairs_per_second": 128.0, "data_wait": 0.0}

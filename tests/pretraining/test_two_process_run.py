@@ -88,7 +88,7 @@ def test_one_then_two_then_one_process_equal_one(one, tmp_path, monkeypatch):
     assert [process.wait(300) for process in ranks] == [REQUEUE, REQUEUE]
     # told at step 3, seen at 4, read at 8
     assert (checkpoints / "last").read_text() == "step_000009"
-    monkeypatch.setattr(Trainer, "prepare_step", counted := CountedSteps(Trainer.prepare_step))
+    monkeypatch.setattr(Trainer, "seed_step", counted := CountedSteps(Trainer.seed_step))
     run_one(tmp_path)
     assert counted.steps == [9, 10, 11, 0, 1, 2]
     assert_same(losses_and_weights(tmp_path), one)

@@ -23,7 +23,7 @@ from ssl_parts.report.pictures import report_pictures
 from ssl_parts.report.pictures.album import framed, strip
 from ssl_parts.report.pictures.atlas import part_vectors
 from ssl_parts.report.pictures.before_after import _nearest, _same
-from ssl_parts.report.pictures.looks import look_at, readable, spaced
+from ssl_parts.report.pictures.looks import look_at, readable
 from ssl_parts.report.pictures.mistakes import confused_pairs, probe
 
 SMALL = [
@@ -204,8 +204,6 @@ def test_frames_and_strips_put_tiles_where_they_belong():
     )
 
 
-def test_positions_are_spread_over_the_whole():
-    assert spaced(10, 4).tolist() == [0, 3, 6, 9]
-    assert spaced(3, 10).tolist() == [0, 1, 2]
+def test_class_names_are_readable():
     assert readable("001.Black_footed_Albatross") == "Black footed Albatross"
     assert readable("jay") == "jay"

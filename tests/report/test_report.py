@@ -16,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from evaluation.results import Measure, Row, save_results
 from ssl_parts.configuration.compose import to_yaml
 from ssl_parts.errors import DataError
 from ssl_parts.recipes.load import load_recipe
@@ -27,20 +28,24 @@ REPO = Path(__file__).resolve().parents[2]
 MEGABYTE = 1 << 20
 
 
-def measure(*values):
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "sd": sd, "values": list(values), "interval": None}
-
-
-def row(linear, few, parts):
-    values = {"linear": measure(linear), "linear_few": measure(*few), "part_miou": measure(*parts)}
-    return {"values": values, "note": "The <protocol> in a sentence."}
+def rows_of(name, linear, few, parts):
+    found = {
+        "linear": {"accuracy": Measure.of([linear])},
+        "few_label": {"accuracy@5": Measure.of(few)},
+        "parts": {"miou@20": Measure.of(parts)},
+    }
+    return [
+        Row(name, protocol, 1, "<birds>", {}, 64, "crop", "", "", "none", [], values)
+        for protocol, values in found.items()
+    ]
 
 
 ROWS = {
-    "base": row(0.30, (0.10, 0.14), (0.40, 0.42)),
-    "base + instance contrast": row(0.31, (0.11, 0.15), (0.41, 0.43)),
-    "base + PARTICLE": row(0.375, (0.20, 0.24), (0.50, 0.52)),
+    "base": rows_of("base", 0.30, (0.10, 0.14), (0.40, 0.42)),
+    "base + instance contrast": rows_of(
+        "base + instance contrast", 0.31, (0.11, 0.15), (0.41, 0.43)
+    ),
+    "base + PARTICLE": rows_of("base + PARTICLE", 0.375, (0.20, 0.24), (0.50, 0.52)),
 }
 
 
@@ -98,9 +103,8 @@ def write_run(
         if pictures:
             picture(folder / f"round_{number:03d}" / "parts.png", size, number)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "results.json").write_text(
-        json.dumps({"schema": 1, "run": name, "seconds": 3700, "rows": ROWS})
-    )
+    rows = [row for arm in ROWS.values() for row in arm]
+    save_results(folder / "results.json", "pretrain", rows, run=name, seconds=3700)
     return folder
 
 
@@ -164,7 +168,7 @@ def test_results_are_in_percent_with_the_difference_to_the_base(page):
     text = words(page)
     assert "37.5 +7.5" in text
     assert "22.0 ± 2.8 +10.0" in text  # few labels: mean of 0.20 and 0.24, sample deviation 0.0283
-    assert "The <protocol> in a sentence." in text  # escaped, not swallowed as an element
+    assert "linear v1 on <birds>" in text  # escaped, not swallowed as an element
 
 
 def test_parts_of_each_round_are_pictures_of_the_same_shape(page):
@@ -217,10 +221,25 @@ def test_only_a_configuration_is_enough(tmp_path):
 def test_evaluated_arms_of_an_unfinished_run_are_shown(tmp_path):
     folder = write_run(tmp_path / "run")
     (folder / "results.json").unlink()
-    (folder / "evaluation").mkdir()
-    (folder / "evaluation" / "base.json").write_text(json.dumps(ROWS["base"]))
+    save_results(folder / "evaluation" / "base.json", "pretrain", ROWS["base"], arm="base")
     text = words(write_report(folder).read_text())
     assert "30.0" in text and "The result of the last round is not evaluated yet." in text
+
+
+def test_results_of_the_first_version_are_read(tmp_path):
+    """Arms by name, as a run wrote them before rows: in results.json and in evaluation/."""
+    arm = {
+        "values": {"linear": {"mean": 0.3, "sd": None, "values": [0.3], "interval": None}},
+        "note": "C=1, as it was said then.",
+    }
+    folder = write_run(tmp_path / "run")
+    (folder / "results.json").write_text(json.dumps({"schema": 1, "rows": {"base": arm}}))
+    text = words(write_report(folder).read_text())
+    assert "linear, all labels" in text and "30.0" in text and "as it was said then" in text
+    (folder / "results.json").unlink()
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "base.json").write_text(json.dumps(arm))
+    assert "30.0" in words(write_report(folder).read_text())
 
 
 def test_damaged_files_are_told_and_do_not_stop_the_report(tmp_path):
@@ -237,9 +256,7 @@ def test_damaged_files_are_told_and_do_not_stop_the_report(tmp_path):
 
 def test_unlabelled_data_says_why_there_is_no_table(tmp_path):
     folder = write_run(tmp_path / "run", data="folder")
-    (folder / "results.json").write_text(
-        json.dumps({"schema": 1, "run": "made", "seconds": 9, "rows": {}})
-    )
+    save_results(folder / "results.json", "pretrain", [], run="made", seconds=9)
     assert "neither classes nor part masks" in words(write_report(folder).read_text())
 
 

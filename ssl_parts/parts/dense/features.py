@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ssl_parts.data.records import Sample
 from ssl_parts.encoders.encoder import Encoder
+from ssl_parts.encoders.finite import first_not_finite
 from ssl_parts.errors import ConfigError, PartDiscoveryError
 from ssl_parts.parts.dense.config import DenseConfig
 from ssl_parts.parts.dense.facets import vit_facet
@@ -193,10 +194,9 @@ class PixelGrid:
 def check_finite(maps: dict[str, Tensor], names: Sequence[str]) -> None:
     """Raise PartDiscoveryError that names the first image with NaN or infinity in a map."""
     for stage, map_BDHW in maps.items():
-        broken_B = ~torch.isfinite(map_BDHW.sum((1, 2, 3)))
-        if bool(broken_B.any()):
+        first = first_not_finite(map_BDHW)
+        if first is not None:
             raise PartDiscoveryError(
-                f"non-finite features in {names[int(broken_B.nonzero()[0])]}: the encoder's map "
-                f"{stage!r} has NaN or infinity there; check the encoder's weights (discovery runs "
-                "in float32)"
+                f"non-finite features in {names[first]}: the encoder's map {stage!r} has NaN or "
+                "infinity there; check the encoder's weights (discovery runs in float32)"
             )

@@ -12,10 +12,11 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from evaluation.features import iterate_features, on_grid
+from ssl_parts.data import evenly_spaced
 from ssl_parts.parts import kmeans
 from ssl_parts.parts.palette import colours
 from ssl_parts.report.pictures.album import Album, framed, strip
-from ssl_parts.report.pictures.looks import Looks, spaced
+from ssl_parts.report.pictures.looks import Looks
 
 IMAGES, PATCHES, SIDE, MOST = 400, 8, 96, 24
 DATASET_TEXT = (
@@ -45,7 +46,7 @@ def draw_atlas(album: Album, looks: Looks) -> None:
     store = looks.store
     shared = store.scope == "dataset"
     section = album.section("atlas", "Part atlas", DATASET_TEXT if shared else IMAGE_TEXT)
-    rows = spaced(len(looks.run.bank), IMAGES)
+    rows = evenly_spaced(len(looks.run.bank), IMAGES)
     parts = part_vectors(looks, rows)
     if not len(parts.vectors_MD):
         section.gaps.append("No image has a part besides the background.")

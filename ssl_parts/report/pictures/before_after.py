@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_parts.data import evenly_spaced
 from ssl_parts.encoders.pictures import aligned, as_colours, enlarged, last_map, principal_scores
 from ssl_parts.parts import PartStore
 from ssl_parts.parts.palette import overlay
 from ssl_parts.report.pictures.album import Album, framed, strip
-from ssl_parts.report.pictures.looks import Looks, spaced
+from ssl_parts.report.pictures.looks import Looks
 from ssl_parts.views import make_views, plan_views
 
 IMAGES, SIDE, NEIGHBOURS = 12, 128, 5
@@ -35,7 +36,7 @@ def draw_rounds(album: Album, looks: Looks) -> None:
     stores = [
         PartStore.open(run.round_folder(number) / "parts") for number in range(run.rounds_trained)
     ]
-    rows = spaced(len(run.bank), IMAGES)
+    rows = evenly_spaced(len(run.bank), IMAGES)
     for row, image in zip(rows, run.bank.images(rows), strict=True):
         large = enlarged(image[None], SIDE)[0]
         drawn = [overlay(large, store[row], store.k, store.background) for store in stores]
@@ -52,7 +53,7 @@ def draw_views(album: Album, looks: Looks, images: int = 6) -> None:
         "What training compares: two views of an image, each beside its ids. An id must lie on the same thing in both.",
     )
     run, store = looks.run, looks.store
-    rows = spaced(len(run.bank), images)
+    rows = evenly_spaced(len(run.bank), images)
     config = run.config.views
     plan = plan_views(len(rows), config, run.config.run.seed, 0)
     views = make_views(
@@ -89,7 +90,7 @@ def draw_components(album: Album, looks: Looks) -> None:
         "feature in every image. The colours after are turned to match those before as well as they can.",
     )
     bank, device = looks.run.bank, looks.run.accelerator.device
-    rows = spaced(len(bank), IMAGES)
+    rows = evenly_spaced(len(bank), IMAGES)
     images = bank.images(rows)
     before, after = (
         principal_scores(last_map(looks.encoders[name], images, device))
@@ -121,7 +122,7 @@ def draw_neighbours(album: Album, looks: Looks, queries: int = 9) -> None:
             f"{shares['before']:.1f} % of the {NEIGHBOURS} neighbours are of the same class before, "
             f"{shares['after']:.1f} % after."
         )
-    for q in spaced(len(looks.queries), queries):
+    for q in evenly_spaced(len(looks.queries), queries):
         lines = [_line(looks, q, near[name][q]) for name in ("before", "after")]
         album.add(
             section,

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from evaluation.features import extract_features
-from ssl_parts.data import ImageBank, build_bank
+from ssl_parts.data import ImageBank, build_bank, evenly_spaced
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import SslPartsError
 from ssl_parts.parts import PartStore
@@ -71,19 +71,14 @@ def look_at(run: Run) -> Looks:
     """Open what a finished run needs for its pictures; the test images if there are some, else the
     training images.
     """
-    gallery = run.bank.subset(spaced(len(run.bank), GALLERY))
+    gallery = run.bank.subset(evenly_spaced(len(run.bank), GALLERY))
     store = PartStore.open(run.round_folder(run.rounds_trained - 1) / "parts")
     try:
         test = build_bank(run.config.data, run.config.data.test_split)
     # an unlabelled folder has no test images, which is no reason to go without pictures
     except SslPartsError:
         return Looks(run, gallery, gallery, store, own=True)
-    return Looks(run, gallery, test.subset(spaced(len(test), QUERIES)), store, own=False)
-
-
-def spaced(total: int, most: int) -> np.ndarray:
-    """At most so many positions, evenly spaced."""
-    return np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(np.int64))
+    return Looks(run, gallery, test.subset(evenly_spaced(len(test), QUERIES)), store, own=False)
 
 
 def readable(name: str) -> str:

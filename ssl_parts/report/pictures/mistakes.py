@@ -78,7 +78,7 @@ def probe(looks: Looks, name: str) -> Guesses:
     """
     train, test = looks.gallery_vectors[name], looks.query_vectors[name]
     mean, scale = train.mean(0), train.std(0).clip(1e-9)
-    model = LogisticRegression(C=looks.run.config.evaluation.c, max_iter=300)
+    model = LogisticRegression(C=looks.run.config.evaluation.linear.c, max_iter=300)
     with warnings.catch_warnings():
         # a picture does not need the last digit
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -6,13 +6,13 @@ import torch
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from evaluation.part_scores import (
+from evaluation.agreement import nmi_ari
+from evaluation.discovered_parts import (
     box_iou,
     foreground_scores,
     judge_parts,
     keypoint_error,
     keypoint_ids,
-    nmi_ari,
     part_centroids,
 )
 from ssl_parts.data.records import Sample

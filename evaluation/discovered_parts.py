@@ -1,5 +1,5 @@
 """How good discovered parts are, judged by keypoints, part masks and boxes that discovery has not
-seen (METHODS §6).
+seen (docs/method.md, section 6).
 
 NMI, ARI and keypoint regression need ids that mean the same thing in every image (`PartStore.scope
 == "dataset"`); `per_image_nmi` compares within each image and takes any ids.
@@ -12,12 +12,14 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 from scipy import ndimage
+from torch import Tensor
 
+from evaluation.agreement import nmi_ari
+from evaluation.results import Unit
 from ssl_parts.data.bank import ImageBank
 from ssl_parts.data.records import Sample
 from ssl_parts.errors import DataError, PartDiscoveryError
 from ssl_parts.parts.refinement.components import largest_component
-from ssl_parts.parts.stats import nmi_of_table
 from ssl_parts.parts.store import PartStore
 
 CORLOC_IOU = 0.5
@@ -48,49 +50,16 @@ class PartScores:
     corloc: float | None = None
     box_iou: float | None = None
 
+    @staticmethod
+    def unit_of(name: str) -> Unit:
+        """The unit of a score: keypoint_error is in percent of the box, the others fractions."""
+        return "percent" if name == "keypoint_error" else "fraction"
+
     def as_dict(self) -> dict[str, float]:
+        """The scores that there are, by name."""
         return {
             f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None
         }
-
-
-def nmi_ari(pred_ids: np.ndarray, true_ids: np.ndarray) -> tuple[float, float]:
-    """Normalised mutual information (arithmetic mean) and adjusted Rand index of two labellings of
-    the same points.
-
-    Raises:
-        DataError: no points, or labellings of different lengths.
-    """
-    pred, true = np.asarray(pred_ids).ravel(), np.asarray(true_ids).ravel()
-    if pred.shape != true.shape or pred.size == 0:
-        raise DataError(
-            f"two labellings of the same points are needed, got {pred.size} and {true.size} points"
-        )
-    _, pred = np.unique(pred, return_inverse=True)
-    _, true = np.unique(true, return_inverse=True)
-    columns = int(true.max()) + 1
-    table = np.bincount(pred * columns + true, minlength=(int(pred.max()) + 1) * columns).reshape(
-        -1, columns
-    )
-    return nmi_of_table(table), ari_of_table(table)
-
-
-def ari_of_table(table: np.ndarray) -> float:
-    """Adjusted Rand index (Hubert and Arabie 1985) from a contingency table."""
-    together = _pairs(table).sum()
-    in_rows, in_columns, everything = (
-        _pairs(table.sum(1)).sum(),
-        _pairs(table.sum(0)).sum(),
-        _pairs(table.sum()),
-    )
-    expected = in_rows * in_columns / max(everything, 1.0)
-    most = (in_rows + in_columns) / 2
-    return 1.0 if most == expected else float((together - expected) / (most - expected))
-
-
-def _pairs(counts: np.ndarray) -> np.ndarray:
-    counts = np.asarray(counts, np.float64)
-    return counts * (counts - 1) / 2
 
 
 def keypoint_ids(store: PartStore, samples: list[Sample]) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +102,8 @@ def keypoint_error(
 
     Part centroids normalised by the box are standardised by the training images; a linear map
     without intercept to the keypoints (normalised by the box and centred on the training mean) is
-    fitted on the training images' visible ones. METHODS §6, after the unsup-parts release
-    (Choudhury et al. 2021).
+    fitted on the training images' visible ones, after the unsup-parts release (Choudhury et al.
+    2021; docs/method.md, section 6.2).
     """
     train_x, test_x = (
         part_centroids(train_store, train_samples),
@@ -169,7 +138,7 @@ def foreground_scores(store: PartStore, samples: list[Sample]) -> dict[str, floa
     for ids_SS, sample in zip(_ids(store), samples):
         front = _resized(ids_SS != store.background, *sample.image.shape[-2:])
         if sample.part_mask is not None:
-            ious.append(_overlap(front, _object(sample)))
+            ious.append(_overlap(front, _object(sample.part_mask)))
         if sample.box is not None:
             box_ious.append(box_iou(_box_of(front), sample.box))
     scores = {"foreground_iou": float(np.mean(ious))} if ious else {}
@@ -194,11 +163,12 @@ def pixel_scores(store: PartStore, samples: list[Sample]) -> dict[str, float]:
     """NMI and ARI of all pixels, and of those on the true object; mean NMI within each image's
     object.
     """
-    if any(sample.part_mask is None or sample.part_mask.ndim != 2 for sample in samples):
+    masks = [sample.part_mask for sample in samples if sample.part_mask is not None]
+    if len(masks) < len(samples) or any(mask.ndim != 2 for mask in masks):
         return {}
     pred, true, within = [], [], []
-    for ids_SS, sample in zip(_ids(store), samples):
-        mask_HW = sample.part_mask.numpy()
+    for ids_SS, mask in zip(_ids(store), masks):
+        mask_HW = mask.numpy()
         ids_HW = _resized(ids_SS, *mask_HW.shape)
         pred.append(ids_HW.ravel())
         true.append(mask_HW.ravel())
@@ -309,9 +279,9 @@ def _resized(map_SS: np.ndarray, height: int, width: int) -> np.ndarray:
     return map_SS[rows][:, columns]
 
 
-def _object(sample: Sample) -> np.ndarray:
-    mask = sample.part_mask.numpy() > 0
-    return mask.any(0) if mask.ndim == 3 else mask
+def _object(mask: Tensor) -> np.ndarray:
+    covered = np.asarray(mask.numpy() > 0)
+    return np.asarray(covered.any(0)) if covered.ndim == 3 else covered
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> float:
