@@ -191,6 +191,26 @@ def test_a_configuration_is_read_back_from_its_values(kind):
     assert restore_config(values) == config
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "magic"},
+        {"foreground": {"method": "sky"}},
+        {"foreground": {}},
+        {"foreground": "votes"},
+        {"k": "many"},
+        {"k": 0},
+        {"reduction": "exact"},
+        {"stages": ["${oc.env:HOME}"]},
+    ],
+)
+def test_stored_values_that_cannot_be_are_refused(change):
+    with pytest.raises(ConfigError, match="stored configuration of part discovery"):
+        restore_config(asdict(PerImageConfig()) | change)
+    with pytest.raises(ConfigError):
+        restore_config({})
+
+
 def test_who_needs_an_encoder():
     assert PerImageConfig().needs_encoder and not SlicConfig().needs_encoder
     assert SlicConfig(foreground=VotesConfig()).needs_encoder
