@@ -3,8 +3,10 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeVar
 
 from evaluation.finetuning.config import FinetuneConfig
 from evaluation.finetuning.table import finetune_table
@@ -13,6 +15,7 @@ from ssl_parts.comparison.compare import compare as compare_seeds
 from ssl_parts.doctor.data import examine
 from ssl_parts.doctor.machine import examine_machine
 from ssl_parts.doctor.speed import measure_throughput
+from ssl_parts.encoders import complete_config
 from ssl_parts.engine.disk import disk_errors
 from ssl_parts.files import write_atomic
 from ssl_parts.jobs import discover as discovery
@@ -30,35 +33,55 @@ from ssl_parts.recipes.schemas import (
 from ssl_parts.report import compared_as_text, runs_below, write_comparison, write_report
 
 Options = argparse.Namespace
+WithEncoder = TypeVar("WithEncoder", Config, DiscoverConfig, EvaluateConfig, FinetuneConfig)
+
+
+def settle_encoder(config: WithEncoder, words: Sequence[str]) -> WithEncoder:
+    """The configuration with the network that its weights know.
+
+    A recipe's own network gives way to it; one that the command line names must be the same.
+
+    Raises:
+        ConfigError, WeightsError: as `complete_config`.
+    """
+    asked = set()
+    for key in (word.partition("=")[0].lstrip("+") for word in words):
+        if key == "encoder":
+            asked |= {"name", "small", "width"}
+        elif key.startswith("encoder."):
+            asked.add(key.removeprefix("encoder."))
+    return replace(config, encoder=complete_config(config.encoder, asked))
 
 
 def pretrain(config: Config, options: Options) -> None:
     """Run or continue the recipe."""
-    pretrain_job.pretrain(config)
+    pretrain_job.pretrain(settle_encoder(config, options.words))
 
 
 def compare(config: Config, options: Options) -> None:
     """Run or continue the recipe for several seeds and tabulate them."""
     with disk_errors(config.run.folder):
-        compare_seeds(config, options.seeds, options.arms, options.jobs)
+        compare_seeds(
+            settle_encoder(config, options.words), options.seeds, options.arms, options.jobs
+        )
 
 
 def discover(config: DiscoverConfig, options: Options) -> None:
     """Discover the parts of every image."""
     with disk_errors(config.run.folder):
-        discovery.print_discovery(config)
+        discovery.print_discovery(settle_encoder(config, options.words))
 
 
 def evaluate(config: EvaluateConfig, options: Options) -> None:
     """Run one protocol on one encoder and one data set."""
     with disk_errors(config.folder):
-        evaluation_job.evaluate(config)
+        evaluation_job.evaluate(settle_encoder(config, options.words))
 
 
 def finetune(config: FinetuneConfig, options: Options) -> None:
     """Train one head."""
     with disk_errors(config.run.folder):
-        train_head(config)
+        train_head(settle_encoder(config, options.words))
 
 
 def heads(config: FinetuneConfig, options: Options) -> None:
@@ -112,7 +135,7 @@ def examine_data(config: Config, options: Options, machine_sound: bool) -> dict:
     if options.sheet:
         print(f"Sheet: {options.sheet}")
     if options.speed:
-        speed = measure_throughput(config)
+        speed = measure_throughput(settle_encoder(config, options.words))
         print(f"Training {config.encoder.name} on it, {config.train.batch} pairs a step\n{speed}")
         found["speed"] = asdict(speed) | {"bottleneck": speed.bottleneck}
     return found

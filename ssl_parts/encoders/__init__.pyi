@@ -3,27 +3,37 @@ weights.
 """
 
 from .build import build_encoder as build_encoder
-from .build import make_encoder as make_encoder
-from .build import open_encoder as open_encoder
+from .completion import complete_config as complete_config
+from .completion import make_encoder as make_encoder
+from .config import BareFile as BareFile
 from .config import EncoderConfig as EncoderConfig
+from .digests import seal as seal
 from .encoder import Encoder as Encoder
 from .encoder import Features as Features
+from .inputs import suspect_input as suspect_input
 from .modes import evaluating as evaluating
+from .opening import open_encoder as open_encoder
 from .provenance import encoder_hash as encoder_hash
+from .read import read_tensors as read_tensors
 from .sources import locate as locate
 from .weights import LoadReport as LoadReport
 from .weights import load_weights as load_weights
 
 __all__ = [
+    "BareFile",
     "Encoder",
     "EncoderConfig",
     "Features",
     "LoadReport",
     "build_encoder",
+    "complete_config",
     "encoder_hash",
     "evaluating",
     "load_weights",
     "locate",
     "make_encoder",
     "open_encoder",
+    "read_tensors",
+    "seal",
+    "suspect_input",
 ]

@@ -1,49 +1,36 @@
-"""Build an encoder from a timm name, and the configuration that names one.
+"""Build an encoder from a timm name.
 
 Whatever is asked for (width, small images, an early last stage) is expressed in arguments of
 timm's own constructors, so that an export opens with `timm.create_model("local-dir:DIR",
 pretrained=True)` where this project is not installed.
 """
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
-import torch
-from timm.models import is_model, split_model_name_tag
 from timm.models.resnet import ResNet
 from timm.models.vgg import VGG
 from torch import nn
 
-from ssl_parts.encoders.config import PRETRAINED, EncoderConfig, check_normalisation
+from ssl_parts.encoders.config import PRETRAINED
+from ssl_parts.encoders.constructor import (
+    check_arguments,
+    check_name,
+    create_network,
+    create_skeleton,
+)
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.encoders.families import RESNET_LAYERS, freeze_heads, is_vit, resnet_layers
-from ssl_parts.encoders.sources import locate
-from ssl_parts.encoders.weights import load_weights
-from ssl_parts.errors import ConfigError, WeightsError
-
-
-def make_encoder(config: EncoderConfig) -> Encoder:
-    """The configured encoder, with its weights.
-
-    Raises:
-        ConfigError, WeightsError: as `build_encoder`.
-    """
-    config.check()
-    return build_encoder(
-        config.name,
-        config.weights,
-        mean=config.mean,
-        std=config.std,
-        output_stride=config.output_stride,
-        small=config.small,
-        width=config.width,
-        last_stage=config.last_stage,
-        allow_partial=config.allow_partial,
-        **{str(key): _plain(value) for key, value in config.timm_kwargs.items()},
-    )
+from ssl_parts.encoders.inputs import (
+    StatedInput,
+    pretrained_input,
+    refuse_other_input,
+    refuse_weights_of_another,
+)
+from ssl_parts.encoders.sources import check_input_statistics, locate
+from ssl_parts.encoders.weights import load_located
+from ssl_parts.errors import ConfigError
 
 
 def build_encoder(
@@ -66,7 +53,7 @@ def build_encoder(
             ...).
         weights: None for random weights (draw them under `torch.manual_seed`), "pretrained" for
             timm's own, or a path.
-        mean, std: input statistics for RGB in [0, 1]. Default: those stored with the weights, else
+        mean, std: input statistics for RGB in [0, 1]. Default: those that the weights state, else
             timm's for the name.
         output_stride: 8, 16 or 32; dilated convolutions instead of strides.
         small: ResNets for 48 to 96 px: a stem of three 3x3 convolutions and output_stride 8 unless
@@ -78,76 +65,64 @@ def build_encoder(
         timm_kwargs: further arguments of timm's constructor.
 
     Raises:
-        ConfigError: an unknown name or an option that this network does not have.
+        ConfigError: an unknown name, an option that this network does not have, or an input (mean,
+            std, padding) other than the weights state.
         WeightsError: weights that cannot be read, belong to another architecture or cover only a
             part.
     """
     check_name(name)
-    check_normalisation(mean, std)
+    check_input_statistics(mean, std, "encoder.")
+    located = None if weights is None or weights == PRETRAINED else locate(Path(weights))
+    if located is not None:
+        refuse_weights_of_another(name, located)
     args = {key: value for key, value in timm_kwargs.items() if value is not None}
+    check_arguments(name, args)
     if output_stride is not None:
         args["output_stride"] = output_stride
-    args = _architecture_args(name, args, small=small, width=width, last_stage=last_stage)
-    model = _create(name, args, pretrained=weights == PRETRAINED)
+    args = architecture_args(name, args, small=small, width=width, last_stage=last_stage)
+    encoder = _create_encoder(name, args, pretrained=weights == PRETRAINED)
+    stated: StatedInput | None = None
+    if located is not None:
+        options = {"allow_partial": allow_partial, "truncated": last_stage is not None}
+        encoder.report = load_located(encoder, located, str(weights), **options)
+        stated = encoder.report.stated
+    elif weights == PRETRAINED:
+        stated = pretrained_input(name, encoder.model)
+    _set_input(encoder, stated, mean, std)
+    return encoder
+
+
+def _create_encoder(name: str, args: dict[str, Any], *, pretrained: bool) -> Encoder:
+    model = create_network(name, args, pretrained)
     freeze_heads(model)
     config = model.pretrained_cfg
-    encoder = Encoder(name, model, mean or config["mean"], std or config["std"], args)
-    if weights is not None and weights != PRETRAINED:
-        encoder.report = load_weights(
-            encoder,
-            Path(weights),
-            allow_partial=allow_partial,
-            truncated=last_stage is not None,
-            keep_mean=mean is not None,
-        )
-    return encoder
+    return Encoder(name, model, config["mean"], config["std"], args)
 
 
-def open_encoder(source: str | Path, which: str = "best") -> Encoder:
-    """The encoder kept in a run directory, a round, a checkpoint or an export: its architecture
-    and its weights.
-
-    Args:
-        source: a folder, or a file inside a run.
-        which: "best", "student" or "teacher"; see `locate`.
-
-    Raises:
-        WeightsError: nothing there, weights that do not fit, or a bare file that does not say its
-            architecture.
-    """
-    found = locate(Path(source), which)
-    if found.architecture is not None:
-        return build_encoder(
-            found.architecture, found.weights, mean=found.mean, std=found.std, **found.model_args
-        )
-    if found.settings is None:
-        raise WeightsError(
-            f"{source} does not say which network it belongs to; use build_encoder(NAME, {str(source)!r}), "
-            "or give a run directory or an export"
-        )
-    settings = EncoderConfig(**{**found.settings, "weights": None})
-    encoder = make_encoder(settings)
-    encoder.report = load_weights(encoder, found.weights, truncated=settings.last_stage is not None)
-    return encoder
-
-
-def check_name(name: str) -> None:
-    """ConfigError with the nearest names unless timm knows this one."""
-    base, _ = split_model_name_tag(name)
-    if is_model(base):
-        return
-    near = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists the names"
-    raise ConfigError(f"encoder.name={name!r} is not a timm model; {hint}")
+def _set_input(
+    encoder: Encoder,
+    stated: StatedInput | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> None:
+    """Statistics as asked for, else as the weights state them, else timm's for the name."""
+    if stated is not None:
+        refuse_other_input(stated, encoder, mean, std)
+        mean, std = mean or stated.mean, std or stated.std
+    if mean is not None and std is not None:
+        encoder.set_normalisation(mean, std)
 
 
 # ---------------------------------------------------------------- arguments of timm's constructors
 
 
-def _architecture_args(
-    name: str, args: dict, *, small: bool, width: float, last_stage: str | None
-) -> dict:
-    skeleton = _skeleton(name, args)
+def architecture_args(
+    name: str, args: dict[str, Any], *, small: bool, width: float, last_stage: str | None
+) -> dict[str, Any]:
+    """Arguments of timm's constructor for a network made smaller; ConfigError for one that cannot
+    be.
+    """
+    skeleton = create_skeleton(name, args)
     if isinstance(skeleton, ResNet):
         return _resnet_args(name, skeleton, args, small=small, width=width, last_stage=last_stage)
     for option, given in (("small", small), ("width", width != 1.0)):
@@ -209,32 +184,3 @@ def _vit_args(name: str, skeleton: nn.Module, args: dict, last_stage: str | None
             f"encoder.last_stage={last_stage!r} is not one of {name}'s: {names[0]} to {names[-1]}"
         )
     return args | {"depth": names.index(last_stage) + 1}
-
-
-def _skeleton(name: str, args: dict) -> nn.Module:
-    """The network without storage, to read its shape from."""
-    with torch.device("meta"):
-        return _create(name, args)
-
-
-def _create(name: str, args: dict, pretrained: bool = False) -> nn.Module:
-    try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, **args)
-    except (TypeError, AssertionError, KeyError, ValueError) as error:
-        shown = ", ".join(f"{key}={value}" for key, value in args.items()) or "no arguments"
-        raise ConfigError(
-            f"timm cannot build {name} with {shown}: {error or type(error).__name__}"
-        ) from error
-    except (RuntimeError, OSError) as error:
-        raise WeightsError(
-            f"timm's own weights for {name} could not be had: {error}; give encoder.weights=PATH"
-        ) from error
-
-
-def _plain(value: Any) -> Any:
-    """Lists and dicts of OmegaConf as Python's own, so that they can be written as JSON."""
-    if hasattr(value, "items"):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value

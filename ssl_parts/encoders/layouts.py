@@ -7,7 +7,7 @@ ResNets, solo-learn, torchvision's ResNets and VGGs) need no layout; what timm i
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from timm.models.convnext import ConvNeXt
@@ -16,8 +16,25 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from ssl_parts.encoders.families import is_vit
+from ssl_parts.encoders.hugging_face import convnext_name, resnet_name, vit_name
 
 Translate = Callable[[str], str | None]
+
+HUGGING_FACE = "Hugging Face"
+TORCHVISION = "torchvision"
+
+# Components that a program has put into names around a module, whichever it was: torch.compile,
+# FSDP of torch and fairscale, activation checkpointing, Lightning Fabric.
+WRAPPED = {
+    *(
+        "_orig_mod",
+        "_fsdp_wrapped_module",
+        "_checkpoint_wrapped_module",
+        "_fpw_module",
+        "_forward_module",
+    ),
+    *("_wrapped_module", "wrapped_module", "_ddp_module"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,14 +50,19 @@ def layouts_for(model: nn.Module) -> list[NameLayout]:
     found = [NameLayout("timm", lambda name: name)]
     if isinstance(model, ResNet):
         found += [NameLayout("Sequential", _from_sequential), NameLayout("DeepMind", _from_haiku)]
+        found.append(NameLayout(HUGGING_FACE, resnet_name))
     if isinstance(model, EfficientNet):
-        found.append(NameLayout("torchvision", _torchvision_mobilenet(model)))
+        found.append(NameLayout(TORCHVISION, _torchvision_mobilenet(model)))
     if isinstance(model, ConvNeXt):
-        found.append(NameLayout("torchvision", _from_torchvision_convnext))
+        found += [
+            NameLayout(TORCHVISION, _from_torchvision_convnext),
+            NameLayout(HUGGING_FACE, convnext_name),
+        ]
     if is_vit(model):
         found += [
-            NameLayout("torchvision", _from_torchvision_vit),
+            NameLayout(TORCHVISION, _from_torchvision_vit),
             NameLayout("mmselfsup", _from_mmselfsup_vit),
+            NameLayout(HUGGING_FACE, vit_name),
         ]
     return found
 
@@ -61,9 +83,27 @@ def fitted(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     return tensor
 
 
-def tidy(name: str, model: nn.Module) -> str:
-    """Slashes of JAX as dots; a ViT's chunked blocks (DINOv2's "blocks.1.7.") without the chunk."""
-    name = name.replace("/~/", ".").replace("/", ".")
+def tidy_names(names: Iterable[str], model: nn.Module) -> dict[str, str]:
+    """Each name without what its program wrapped around modules; a name that another one takes is
+    left as it is.
+
+    Slashes of JAX become dots, a ViT's chunked blocks (DINOv2's "blocks.1.7.") lose the chunk, and
+    `WRAPPED` and an inner "module" go wherever they stand.
+    """
+    chosen: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        short = _tidy(name, model)
+        short = name if short in taken else short
+        taken.add(short)
+        chosen[name] = short
+    return chosen
+
+
+def _tidy(name: str, model: nn.Module) -> str:
+    words = name.replace("/~/", ".").replace("/", ".").split(".")
+    words = [w for i, w in enumerate(words) if w not in WRAPPED and not (i and w == "module")]
+    name = ".".join(words)
     return re.sub(r"(^|\.)blocks\.\d+\.(\d+)\.", r"\1blocks.\2.", name) if is_vit(model) else name
 
 

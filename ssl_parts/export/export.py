@@ -3,7 +3,6 @@ called done.
 """
 
 import copy
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import torch
 from ssl_parts.encoders import Encoder, encoder_hash, locate, open_encoder
 from ssl_parts.errors import ConfigError, WeightsError
 from ssl_parts.export.card import facts_of_run, model_card, size_of_run
-from ssl_parts.export.folder import MARK, new_folder
+from ssl_parts.export.folder import new_folder
 from ssl_parts.export.onnx_file import check_onnx, write_onnx
 from ssl_parts.export.part_files import discovered_parts, write_parts
 from ssl_parts.export.timm_dir import check_timm_dir, write_timm_dir
@@ -89,7 +88,8 @@ def export_encoder(
 
     Args:
         source: an encoder, a run directory, a round, a checkpoint or an earlier export.
-        out: the folder to make; an earlier export there is replaced, anything else is left alone.
+        out: the folder to make, `~` is the home folder. Of an earlier export there, what it wrote
+            is replaced and what others put beside it stays; any other folder is left alone.
         to: one of `FORMATS`.
         image_size: side of the images the encoder was trained on; default: what the run used, or
             the network's own. timm and ONNX keep it as the input size.
@@ -107,23 +107,24 @@ def export_encoder(
     """
     if to not in FORMATS:
         raise ConfigError(f"to={to!r} is not a format of export: choose {', '.join(FORMATS)}")
-    out, form = Path(out), FORMATS[to]
+    out, form = Path(out).expanduser(), FORMATS[to]
     encoder = _prepared(source, which)
     run = None if isinstance(source, Encoder) else locate(Path(source), which).run
     found = discovered_parts(run, encoder) if parts and form.parts else None
     size = _image_size(encoder, image_size or size_of_run(run))
     images_BCHW = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with new_folder(out) as work:
+    about = {"format": to, "name": encoder.name, "hash": encoder_hash(encoder)}
+    with new_folder(out, about) as work:
         form.write(encoder, work, size)
         form.check(encoder, work, images_BCHW)
         if found is not None:
             write_parts(found, work)
-        told = facts_of_run(run) | dict(facts or {})
-        (work / "README.md").write_text(
-            model_card(encoder, told, _opening(form, encoder, size, found is not None))
+        card = model_card(
+            encoder,
+            facts_of_run(run) | dict(facts or {}),
+            _opening(form, encoder, size, found is not None),
         )
-        mark = {"format": to, "name": encoder.name, "hash": encoder_hash(encoder)}
-        (work / MARK).write_text(json.dumps(mark, indent=1) + "\n")
+        (work / "README.md").write_text(card, encoding="utf-8")
     return out
 
 

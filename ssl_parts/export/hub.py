@@ -1,13 +1,13 @@
 """Upload an export with the Hugging Face hub's own client, when the user asks for it."""
 
-import json
 from pathlib import Path
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from ssl_parts.encoders.digests import MARK
+from ssl_parts.encoders.documents import read_json
 from ssl_parts.errors import ConfigError
-from ssl_parts.export.folder import MARK
 
 
 def push_export(folder: str | Path, repo: str, private: bool = True) -> str:
@@ -21,9 +21,10 @@ def push_export(folder: str | Path, repo: str, private: bool = True) -> str:
     Raises:
         ConfigError: a folder that timm could not open from the hub, a bad name, no token, or no
             network.
+        WeightsError: the export's mark is damaged.
     """
     folder = Path(folder)
-    mark = json.loads((folder / MARK).read_text()) if (folder / MARK).is_file() else {}
+    mark = read_json(folder / MARK) if (folder / MARK).is_file() else {}
     if mark.get("format") not in ("hf", "timm"):
         raise ConfigError(
             f"{folder} is not an export to=hf or to=timm; only those are opened from the hub"
@@ -33,7 +34,9 @@ def push_export(folder: str | Path, repo: str, private: bool = True) -> str:
         api.create_repo(repo, private=private, exist_ok=True)
         return str(
             api.upload_folder(
-                repo_id=repo, folder_path=folder, commit_message=f"{mark['name']} {mark['hash']}"
+                repo_id=repo,
+                folder_path=folder,
+                commit_message=f"{mark.get('name')} {mark.get('hash')}",
             )
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:

@@ -1,27 +1,19 @@
-"""What discovery learned, beside an encoder: `parts/` in an export, read by
-`ssl_parts.load_part_model`.
-
-parts/part_model.json          scope, ids, background, image size and the configuration of discovery
-parts/part_model.safetensors   centroids, foreground, bases: whatever discovery fitted
-parts/encoder/                 a timm directory, only where parts were found with another encoder than the exported one
+"""Put what a run's discovery learned beside an exported encoder: `parts/`, in the format of
+`part_model`.
 """
 
-import json
-import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
-
 from ssl_parts.encoders import Encoder, encoder_hash, open_encoder
+from ssl_parts.encoders.documents import read_json
+from ssl_parts.encoders.read import read_checkpoint
 from ssl_parts.errors import WeightsError
 from ssl_parts.export.timm_dir import write_timm_dir
+from ssl_parts.parts.model import write_part_model
 
-VERSION = 1
 NEEDS_ANNOTATION = ("box", "mask")
 
 
@@ -52,45 +44,29 @@ def discovered_parts(run: Path | None, encoder: Encoder) -> Discovered | None:
     if store is None:
         return None
     try:
-        meta = json.loads((store / "meta.json").read_text())
-        learned = torch.load(store / "fit.pt", map_location="cpu", weights_only=True)
-        config, made_with = meta["provenance"]["config"], meta["provenance"]["encoder"]
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        RuntimeError,
-        pickle.UnpicklingError,
-    ) as error:
+        meta, learned = read_json(store / "meta.json"), read_checkpoint(store / "fit.pt")
+        method, made_with = (
+            meta["provenance"]["config"]["foreground"]["method"],
+            meta["provenance"]["encoder"],
+        )
+    except (KeyError, TypeError) as error:
         raise WeightsError(
-            f"the part store {store} cannot be read ({type(error).__name__}: {error})"
+            f"the part store {store} cannot be read: its meta.json lacks {error}"
         ) from error
-    if config["foreground"]["method"] in NEEDS_ANNOTATION:
+    if method in NEEDS_ANNOTATION:
         return None
     wanted = made_with["hash"] if isinstance(made_with, Mapping) else made_with
-    if wanted is None or wanted == encoder_hash(encoder):
+    if run is None or wanted is None or wanted == encoder_hash(encoder):
         return Discovered(meta, learned, None)
     return Discovered(meta, learned, _finder(run, wanted, store))
 
 
 def write_parts(found: Discovered, folder: Path) -> None:
     """Write `parts/` into an export."""
-    out = folder / "parts"
-    out.mkdir()
-    meta, provenance = found.meta, found.meta["provenance"]
-    about = {key: meta[key] for key in ("k", "size", "background", "scope")}
-    about |= {
-        "version": VERSION,
-        "image_size": provenance["image_size"],
-        "config": provenance["config"],
-    }
-    (out / "part_model.json").write_text(json.dumps(about, indent=1) + "\n")
-    save_file(dict(_flat(found.learned)), out / "part_model.safetensors")
+    about = write_part_model(found.meta, found.learned, folder / "parts")
     if found.encoder is not None:
-        (out / "encoder").mkdir()
-        write_timm_dir(found.encoder, out / "encoder", provenance["image_size"])
+        (folder / "parts" / "encoder").mkdir()
+        write_timm_dir(found.encoder, folder / "parts" / "encoder", about["image_size"])
 
 
 def _finder(run: Path, wanted: str, store: Path) -> Encoder:
@@ -102,15 +78,3 @@ def _finder(run: Path, wanted: str, store: Path) -> Encoder:
     raise WeightsError(
         f"the parts in {store} were found with the encoder {wanted}, which is gone from {run}; export with parts=false"
     )
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Tensors in nested dictionaries and lists, named by where they are: "foreground/centroids/0"."""
-    if isinstance(value, Tensor):
-        yield path, value.contiguous().clone()
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _flat(item, f"{path}/{key}".strip("/"))
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from _flat(item, f"{path}/{i}")

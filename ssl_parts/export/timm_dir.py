@@ -19,7 +19,7 @@ from ssl_parts.encoders.families import is_vit, layout_of
 from ssl_parts.errors import WeightsError
 
 # What config.json keeps of timm's own description of the architecture.
-KEPT = ("first_conv", "classifier", "interpolation", "crop_mode", "fixed_input_size")
+KEPT = ("classifier", "interpolation", "crop_mode", "fixed_input_size")
 
 
 def write_timm_dir(encoder: Encoder, folder: Path, image_size: int) -> None:
@@ -43,6 +43,7 @@ def timm_config(encoder: Encoder, image_size: int) -> dict[str, Any]:
         args["img_size"] = list(encoder.model.patch_embed.img_size)
     about = {key: source[key] for key in KEPT if source.get(key) is not None}
     about |= {
+        "first_conv": first_convolution(encoder.model),
         "input_size": [3, image_size, image_size],
         "mean": _shortest(encoder.mean),
         "std": _shortest(encoder.std),
@@ -56,6 +57,16 @@ def timm_config(encoder: Encoder, image_size: int) -> dict[str, Any]:
         "model_args": args,
         "pretrained_cfg": about,
     }
+
+
+def first_convolution(model: nn.Module) -> str | None:
+    """Name of the convolution that sees the image: timm adapts it where a user asks for other than
+    three channels.
+    """
+    convolutions = (
+        (name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)
+    )
+    return next((name for name, module in convolutions if module.in_channels == 3), None)
 
 
 def rebuild(encoder: Encoder) -> nn.Module:

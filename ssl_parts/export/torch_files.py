@@ -1,5 +1,6 @@
 """Plain state dicts: timm's names in model.pth, and torchvision's networks in model.safetensors."""
 
+import io
 import json
 from pathlib import Path
 
@@ -32,10 +33,11 @@ HARMLESS = ("drop_rate", "drop_path_rate", "drop_block_rate")
 
 def write_state_dict(encoder: Encoder, folder: Path, image_size: int) -> None:
     """model.pth, tensors only, and config.json that says which network they belong to."""
+    buffer = io.BytesIO()  # torch's own writer tells a full disk only by an assertion
     torch.save(
-        {name: value.detach().clone() for name, value in encoder.model.state_dict().items()},
-        folder / "model.pth",
+        {name: value.detach().clone() for name, value in encoder.model.state_dict().items()}, buffer
     )
+    (folder / "model.pth").write_bytes(buffer.getbuffer())
     _write_config(encoder, folder, image_size)
 
 

@@ -142,7 +142,7 @@ class ExportConfig:
         unknown = [to for to in self.formats if to not in FORMAT_NAMES]
         if unknown or not self.formats:
             raise ConfigError(f"to={self.to}: choose from {', '.join(FORMAT_NAMES)}")
-        if self.out is None and not Path(self.source).is_dir():
+        if self.out is None and not self.source_path.is_dir():
             raise ConfigError(
                 f"out=DIR is missing; only a run directory has a place of its own, {self.source} is none"
             )
@@ -150,6 +150,16 @@ class ExportConfig:
             raise ConfigError(
                 f"push={self.push} uploads the hf or the timm export, but to={self.to}"
             )
+
+    @property
+    def source_path(self) -> Path:
+        """`source` as a path."""
+        return Path(self.source).expanduser()
+
+    @property
+    def base(self) -> Path:
+        """The folder of one format, or the parent of several."""
+        return self.source_path / "exports" if self.out is None else Path(self.out).expanduser()
 
 
 @dataclass

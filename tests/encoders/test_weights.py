@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from ssl_parts.encoders import build_encoder, encoder_hash
-from ssl_parts.errors import WeightsError
+from ssl_parts.errors import ConfigError, WeightsError
 
 SMALL = dict(name="resnet18", width=0.25)
 
@@ -91,11 +91,15 @@ def test_layouts_load_completely(layout, state, source, tmp_path):
     )
 
 
-def test_statistics_of_our_checkpoints_are_taken_over_unless_given(state, tmp_path):
+def test_statistics_of_our_checkpoints_are_taken_over_and_others_refused(state, tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file(LAYOUTS["ours"](state), path)
     assert torch.equal(fresh(path).mean, torch.ones(3) / 10)
-    assert torch.equal(fresh(path, mean=[0.5] * 3, std=[0.5] * 3).mean, torch.ones(3) * 0.5)
+    assert torch.equal(fresh(path, mean=[0.1] * 3, std=[1.0] * 3).mean, torch.ones(3) / 10)
+    with pytest.raises(
+        ConfigError, match=r"encoder.mean=\[0.5,0.5,0.5\] but .* trained with mean \[0.1,0.1,0.1\]"
+    ):
+        fresh(path, mean=[0.5] * 3, std=[0.5] * 3)
 
 
 def test_safetensors_and_npz(state, source, tmp_path):
@@ -198,7 +202,7 @@ def test_truncated_files(suffix, tmp_path, state):
 def test_other_files(content, tmp_path):
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"empty|cannot be read|not a whole"):
+    with pytest.raises(WeightsError, match=r"empty|cannot be read|is a web page"):
         fresh(path)
 
 

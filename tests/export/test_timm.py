@@ -208,8 +208,9 @@ def test_a_run_is_exported_with_what_it_says_about_itself(run, tmp_path):
     for said in (
         "license: apache-2.0",
         "abc123",
-        '"linear": 0.5',
-        "name: cub",
+        "| base | 50.0 |",
+        "| images | cub |",
+        "| started from | here.pth |",
         "# mine",
         encoder_hash(encoders["round_000"]),
     ):
