@@ -3,6 +3,7 @@
     python benchmarks/discovery.py --root DIR                     # a folder of photographs; ResNet-50, random weights
     python benchmarks/discovery.py --root DIR --encoder mobilenetv2_100 --weights FILE
     python benchmarks/discovery.py --device cuda                  # images/s, and the share of the encoder alone
+    python benchmarks/discovery.py --centroids                    # parts=dataset: torch against faiss, one core
     python benchmarks/discovery.py --memory                       # peak memory for 1,000 and 10,000 images, about 2 min
 
 On CPU: one core, the processor's time. Both sides cluster the same points, the encoder's maps,
@@ -41,6 +42,8 @@ from ssl_parts.parts import (
     kmeans,
     part_stats,
 )
+from ssl_parts.parts.clustering.centroids import fit_centroids, nearest
+from ssl_parts.parts.clustering.config import CentroidsConfig
 from ssl_parts.parts.clustering.kmeans import Clusters, polish
 from ssl_parts.parts.dense.hypercolumn import projected_hypercolumn
 from ssl_parts.parts.dense.isometry import isometric, principal_directions
@@ -66,10 +69,14 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=15)
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--centroids", action="store_true")
     parser.add_argument("--memory", action="store_true")
     given = parser.parse_args()
     if given.memory:
         memory()
+        return
+    if given.centroids:
+        centroids()
         return
     torch.manual_seed(0)
     encoder = (
@@ -298,6 +305,33 @@ class Repeated:
 
     def images(self, indices: np.ndarray) -> Tensor:
         return self.pixels[torch.from_numpy(np.asarray(indices)) % len(self.pixels)]
+
+
+# ---------------------------------------------------------------- one clustering of a data set
+
+
+def centroids(points: int = 64_000) -> None:
+    """Processor time and inertia of parts.backend, on unit vectors around three times k centres."""
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    print(f"{points} points, parts.restarts=3, one core; inertia as a share of torch's")
+    for channels, k in ((96, 8), (320, 16), (1024, 16), (320, 64)):
+        middle_CD = torch.randn(3 * k, channels, generator=generator)
+        which_P = torch.randint(0, 3 * k, (points,), generator=generator)
+        noise_PD = torch.randn(points, channels, generator=generator)
+        points_PD = torch.nn.functional.normalize(middle_CD[which_P] + noise_PD, dim=1)
+        found = {}
+        for backend in ("torch", "faiss"):
+            config = CentroidsConfig(backend=backend)
+            centroids_KD, seconds = clocked(fit_centroids, points_PD, k, 0, config)
+            found[backend] = seconds, inertia_of(points_PD, nearest(points_PD, centroids_KD))
+        (ours, most), (theirs, other) = found["torch"], found["faiss"]
+        print(
+            f"  {channels:4} channels, k={k:2}: torch {ours:5.2f} s, faiss {theirs:5.2f} s, "
+            f"inertia {100 * (other / most - 1):+.1f} %",
+            flush=True,
+        )
 
 
 # ---------------------------------------------------------------- memory

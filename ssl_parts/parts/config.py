@@ -4,13 +4,16 @@ read back.
 Imports no torch: schemas are read before anything heavy is.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from ssl_parts.errors import ConfigError
 from ssl_parts.parts.clustering.config import CentroidsConfig, LloydConfig
 from ssl_parts.parts.dense.config import DenseConfig
 from ssl_parts.parts.foreground.config import (
@@ -74,18 +77,30 @@ def register_groups(store: ConfigStore) -> None:
 
 
 def restore_config(values: Mapping[str, Any]) -> PartsConfig:
-    """The configuration that `dataclasses.asdict` gave these values, all or some of them.
+    """The configuration that `dataclasses.asdict` gave these values, all or some of them, checked.
+
+    The values may come from a file of somebody else: types are checked, nothing is looked up.
 
     Raises:
-        KeyError, TypeError: values of another version.
+        ConfigError: an unknown method or key, a value of another type or out of range.
 
     Example:
         >>> from dataclasses import asdict
         >>> restore_config(asdict(DatasetConfig(k=16))) == DatasetConfig(k=16)
         True
     """
-    foreground = values["foreground"]
-    nested: dict[str, Any] = {"foreground": FOREGROUND_CONFIGS[foreground["method"]](**foreground)}
-    if "crf" in values:
-        nested["crf"] = CrfConfig(**values["crf"])
-    return METHOD_CONFIGS[values["method"]](**(dict(values) | nested))
+    try:
+        kind = METHOD_CONFIGS[values["method"]]
+        foreground = FOREGROUND_CONFIGS[values["foreground"]["method"]]
+        if "${" in json.dumps(values):
+            raise ConfigError("it holds '${...}', which is not looked up")
+        known = OmegaConf.structured(replace(kind(), foreground=foreground()))
+        config: Any = OmegaConf.to_object(OmegaConf.merge(known, dict(values)))
+        config.check()
+    except (KeyError, TypeError, ValueError, OmegaConfBaseException, ConfigError) as error:
+        told = " ".join(str(error).split())
+        raise ConfigError(
+            f"a stored configuration of part discovery cannot be read ({type(error).__name__}: "
+            f"{told}); it may be of another version"
+        ) from error
+    return config

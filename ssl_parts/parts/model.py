@@ -103,8 +103,13 @@ class _Given:
 
     tensor: Tensor
 
-    size = property(lambda self: self.tensor.shape[-1])
-    paths = property(lambda self: ["the image given"] * len(self.tensor))
+    @property
+    def size(self) -> int:
+        return self.tensor.shape[-1]
+
+    @property
+    def paths(self) -> list[str]:
+        return ["the image given"] * len(self.tensor)
 
     def __len__(self) -> int:
         return len(self.tensor)
