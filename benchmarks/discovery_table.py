@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from evaluation.part_scores import judge_parts
+from evaluation.discovered_parts import judge_parts
 from torch import Tensor
 
 from ssl_parts.commands.discover import DiscoverConfig, register
