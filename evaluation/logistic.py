@@ -71,7 +71,9 @@ def fit_logistic(
     c_R = torch.as_tensor(
         [c] if isinstance(c, int | float) else list(c), dtype=x_ND.dtype, device=x_ND.device
     )
-    _check_problem(x_ND, targets, c_R)
+    if not (len(c_R) and bool((c_R > 0).all())):
+        raise ConfigError(f"C={c} must be positive")
+    _check_features(x_ND, targets)
     target_NK = _soft(targets, classes).to(x_ND)
     center_D, scale_D = x_ND.mean(0), x_ND.std(0, correction=0)
     scale_D = torch.where(scale_D > 1e-12, scale_D, torch.ones_like(scale_D))
@@ -90,9 +92,7 @@ def fit_logistic(
     )
 
 
-def _check_problem(x_ND: Tensor, targets: Tensor, c_R: Tensor) -> None:
-    if not (len(c_R) and bool((c_R > 0).all())):
-        raise ConfigError(f"C={c_R.tolist()} must be positive")
+def _check_features(x_ND: Tensor, targets: Tensor) -> None:
     if x_ND.ndim != 2 or len(x_ND) != len(targets) or not len(x_ND):
         raise DataError(
             f"features {tuple(x_ND.shape)} and targets {tuple(targets.shape)} do not fit each other"

@@ -99,3 +99,12 @@ def test_synthetic_birds_options():
     assert np.array_equal(
         bank.images([2])[0].numpy(), sample.image.numpy()
     ) and sample.part_mask.shape == (48, 48)
+
+
+def test_what_tables_call_a_data_set():
+    assert DataConfig(name="cub", root="x/CUB_200").display_name == "cub"
+    assert DataConfig(name="folder", root="x/leaves/").display_name == "leaves"
+    assert DataConfig(name="folder", root="x/y", title="flowers17").display_name == "flowers17"
+    assert DataConfig().display_name == "synthetic_birds"
+    with pytest.raises(ConfigError, match=r"data\.title='a/b'"):
+        DataConfig(title="a/b").check()

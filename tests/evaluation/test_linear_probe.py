@@ -43,6 +43,18 @@ def test_the_two_solvers_have_one_optimum(c, classes):
     assert ours.accuracy == pytest.approx(theirs.accuracy, abs=1e-3)
 
 
+def test_separable_classes_are_fitted_to_the_optimum():
+    """Where scikit-learn's default tolerance stops well above it."""
+    rng = np.random.default_rng(0)
+    y = np.arange(480) % 20
+    x = np.maximum(rng.normal(size=(20, 200))[y] + rng.normal(size=(480, 200)), 0)
+    train = x[:400], y[:400], x[400:], y[400:]
+    certified = linear_probe(*train, solver="torch", tol=1e-6)
+    assert certified.converged
+    assert linear_probe(*train).objective == pytest.approx(certified.objective, rel=1e-5)
+    assert linear_probe(*train, tol=1e-4).objective > 1.0005 * certified.objective
+
+
 def fewer_images_than_dimensions():
     """Every image twice, and a constant feature: the rank is below both the images and the
     dimensions.

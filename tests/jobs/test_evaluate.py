@@ -6,7 +6,9 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import read_results
@@ -32,9 +34,9 @@ def evaluate(monkeypatch, tmp_path, *overrides):
 
 
 def test_every_protocol_has_a_file():
-    assert {
-        type(load_evaluation("default", [f"protocol={name}"]).protocol) for name in FILES
-    } == set(PROTOCOLS.values())
+    """One protocol, one name, one file."""
+    composed = {name: load_evaluation("default", [f"protocol={name}"]).protocol for name in FILES}
+    assert {name: type(protocol) for name, protocol in composed.items()} == PROTOCOLS
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -78,6 +80,40 @@ def test_dense_protocol_through_the_command(monkeypatch, tmp_path):
     )
     (row,) = read_results(tmp_path / "out/encoder/synthetic_birds_parts/results.json").rows
     assert len(row.values["miou@4"].values) == 2
+
+
+def photographs(folder):
+    """Four classes of six small images."""
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        path = folder / f"class_{number % 4}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+def test_a_set_is_called_by_its_own_name_and_nothing_is_overwritten(monkeypatch, tmp_path, capsys):
+    """`data=flowers17` is read by the class of `folder`; two folders are two data sets."""
+    root = photographs(tmp_path / "leaves")
+    knn = ["protocol=knn", "protocol.k=[1]", "data.size=32", f"data.root={root}"]
+    run = ["encoder.width=0.125", f"run.dir={tmp_path}/out", "run.cache=null", "run.device=cpu"]
+
+    def measure(*words):
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *knn, *run, *words])
+        runpy.run_path(str(REPO / "launch/evaluate.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    assert "knn v1 on flowers17" in measure("data=flowers17")
+    measure("data=folder", "data.test_share=0.5")
+    folders = sorted(path.name for path in (tmp_path / "out/encoder").iterdir())
+    assert folders == ["flowers17_knn", "leaves_knn"]
+    path = tmp_path / "out/encoder/flowers17_knn/results.json"
+    first = read_results(path)
+    assert "kept" not in measure("data=flowers17")  # the same again
+    printed = measure("data=flowers17", "protocol.temperature=0.2")
+    (kept,) = path.parent.glob("results_*.json")
+    assert str(kept) in printed and read_results(kept).rows[0].values == first.rows[0].values
+    assert read_results(path).rows[0].settings["temperature"] == 0.2
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_a_base_without_rounds(tmp_path):
             tmp_path,
             "train.rounds=0",
             "data=synthetic_birds",
-            "evaluation.part_shots=0",
+            "evaluation.protocols=[linear,few_label]",
             "run.evaluate=true",
         ),
     )
