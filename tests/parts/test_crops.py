@@ -65,6 +65,8 @@ def test_scattered_boxes_keep_their_sides_and_reach_every_edge():
 
 
 def test_windows_lie_inside_and_are_at_least_one_pixel_large():
-    boxes_N4 = torch.tensor([[0, 0, 1, 1], [0.25, 0.5, 0.75, 1], [0.99, 0.99, 1, 1], [0.3, 0, 0.3, 1]])
+    boxes_N4 = torch.tensor(
+        [[0, 0, 1, 1], [0.25, 0.5, 0.75, 1], [0.99, 0.99, 1, 1], [0.3, 0, 0.3, 1]]
+    )
     expected = [[0, 0, 8, 8], [2, 4, 4, 4], [7, 7, 1, 1], [2, 0, 1, 8]]
     assert to_windows(boxes_N4, 8).tolist() == expected

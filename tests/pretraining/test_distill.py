@@ -71,9 +71,7 @@ def test_the_teacher_is_the_mean_of_embedded_crops_cut_by_pillow(data, tmp_path)
 
 
 def test_controls_are_other_vectors_and_the_same_every_time(data, tmp_path):
-    made = {
-        crops: prepared(data, tmp_path / crops.value, crops).teacher_RD for crops in Crops
-    }
+    made = {crops: prepared(data, tmp_path / crops.value, crops).teacher_RD for crops in Crops}
     for one in Crops:
         again = prepared(data, tmp_path / f"{one.value} again", one).teacher_RD
         assert torch.equal(made[one], again)

@@ -91,10 +91,11 @@ class Distill(Method[Outputs]):
             "loss" and the same as "distill".
         """
         assert inputs.rows_B is not None, "a phase numbers its images"
-        target_BD = self.teacher_RD[inputs.rows_B.to(self.teacher_RD.device)]
-        student_BD = inputs.student.pooled_ND.float()
-        cosine_B = F.cosine_similarity(self.standardise(student_BD), self.standardise(target_BD))
-        loss = (1 - cosine_B).mean()
+        student_ND = inputs.student.pooled_ND.float()
+        rows_N = inputs.rows_B.repeat(len(student_ND) // len(inputs.rows_B))
+        target_ND = self.teacher_RD[rows_N.to(self.teacher_RD.device)]
+        cosine_N = F.cosine_similarity(self.standardise(student_ND), self.standardise(target_ND))
+        loss = (1 - cosine_N).mean()
         return {"loss": loss, "distill": loss}
 
     def standardise(self, vectors_BD: Tensor) -> Tensor:
@@ -147,9 +148,7 @@ def choose_boxes(images: TrainingImages, rows_B: Tensor, config: DistillConfig) 
         return FoundBoxes(boxes_BM4, torch.ones(boxes_BM4.shape[:2], dtype=torch.bool))
     ids_Bhw = images.ids(rows_B)
     assert ids_Bhw is not None, "prepare has looked for them"
-    found = find_boxes(
-        ids_Bhw, images.background, config.parts, config.margin, config.part_side
-    )
+    found = find_boxes(ids_Bhw, images.background, config.parts, config.margin, config.part_side)
     if config.crops is Crops.object:
         return FoundBoxes(found.boxes_BM4[:, :1], found.valid_BM[:, :1])
     if config.crops is Crops.random:
