@@ -33,8 +33,9 @@ and spread.
 
 Arms: instance (contrast of whole images; the default), instance_views (the same with PARTICLE's
 exchanged backgrounds), simclr, moco, byol, dino, detcon (on Felzenszwalb masks), one_round
-(PARTICLE without a second discovery). All start from the same base and take as many steps as all
-rounds together, with the same learning rate.
+(PARTICLE without a second discovery), distill_random, distill_corners, distill_none (the run's
+distillation towards random boxes, corner squares, or image and flip alone). All start from the
+same base and take as many steps as all rounds together, with the same learning rate.
 
 Each seed is a whole run (another base, other batches, other label draws) in runs/NAME/seed_S and
 is continued where it stopped. With --jobs, so many seeds run at once, each in a process of its

@@ -103,6 +103,14 @@ class ImageBank:
         )
         return other
 
+    def resized(self, size: int) -> "ImageBank":
+        """The same images and window of each image at another size, decoded whenever they are read.
+
+        Raises:
+            ConfigError: a size out of range.
+        """
+        return ImageBank(self.dataset, size, self.fit, Cache.none, indices=self.rows)
+
     def fill(
         self,
         on_bad_image: str = "error",

@@ -20,12 +20,13 @@ def adapt(encoder: Encoder, freeze_stages: int, lora_rank: int, lora_scale: floa
     """Freeze the first stages and put adapters on the weights behind them, in place.
 
     Args:
-        freeze_stages, lora_rank: 0 changes nothing. lora_scale: see `LowRank`.
+        freeze_stages: 0 freezes none; negative: as many are left to train.
+        lora_rank: 0 adds no adapters. lora_scale: see `LowRank`.
 
     Raises:
         ConfigError: as `freeze` and `add_adapters`.
     """
-    if freeze_stages > 0:
+    if freeze_stages != 0:
         freeze(encoder, freeze_stages)
     if lora_rank > 0:
         add_adapters(encoder, lora_rank, lora_scale)
@@ -37,14 +38,20 @@ def freeze(encoder: Encoder, stages: int) -> list[str]:
     Which ones these are is asked of autograd, so it holds for every family of networks: what has a
     gradient when the map is differentiated lies at or before it.
 
+    Args:
+        stages: negative: all but the last so many.
+
     Raises:
         ConfigError: the encoder has not that many stages before its last.
     """
-    if not 0 < stages < len(encoder.stages):
+    last = len(encoder.stages) - 1
+    if not 0 < abs(stages) <= last:
         raise ConfigError(
             f"train.freeze_stages={stages}, but {encoder.name} has the stages "
-            f"{', '.join(encoder.stages)}; freeze 0 to {len(encoder.stages) - 1} of them"
+            f"{', '.join(encoder.stages)}; freeze 0 to {last} of them, or -1 to -{last}: all but "
+            "the last so many"
         )
+    stages %= len(encoder.stages)
     names, parameters = zip(*[(n, p) for n, p in encoder.named_parameters() if p.requires_grad])
     image = blank_image(encoder).to(parameters[0].device)
     with torch.enable_grad(), evaluating(encoder):

@@ -70,7 +70,9 @@ def write_parts(found: Discovered, folder: Path) -> None:
 
 
 def _finder(run: Path, wanted: str, store: Path) -> Encoder:
-    for file in [*sorted(run.glob("round_*/*.safetensors")), run / "base" / "encoder.safetensors"]:
+    names = ("encoder", "discovery")  # the other files of a round are no weights
+    rounds = [file for name in names for file in run.glob(f"round_*/{name}.safetensors")]
+    for file in [*sorted(rounds), run / "base" / "encoder.safetensors"]:
         if file.is_file():
             encoder = open_encoder(file).eval()
             if encoder_hash(encoder) == wanted:

@@ -27,6 +27,7 @@ class MethodName(Enum):
     )
     dino = "dino", "the teacher's distribution over prototypes (arXiv 2104.14294)"
     detcon = "detcon", "masks from outside against all other masks (arXiv 2103.10957)"
+    distill = "distill", "one view near the mean embedding of the image, its object and its parts"
 
     description: str
 
@@ -101,6 +102,35 @@ class DinoConfig:
         check_bounds("objective.dino", self)
 
 
+class Crops(Enum):
+    """Which crops the teacher of `method=distill` averages, beside the image and its flip."""
+
+    parts = "parts"  # the found object and its largest found parts
+    object = "object"  # the found object alone
+    # --- controls: what discovery is compared with
+    random = "random"  # as many boxes of the same sides as `parts`, anywhere in the image
+    corners = "corners"  # four squares of 0.6 of the image's sides, in its corners
+    none = "none"  # image and flip alone
+
+
+@dataclass
+class DistillConfig:
+    """Keys of `method=distill` alone."""
+
+    crops: Crops = Crops.parts
+    parts: int = bounded(4, at_least=1)  # the largest so many found parts of an image
+    # the object's box, larger by this factor
+    margin: float = bounded(1.15, above=0)
+    # side of a part's square, as a share of the longer side of the object's box
+    part_side: float = bounded(0.5, above=0)
+    # crops are cut from squares of so many times data.size and shown to the encoder at data.size
+    detail: float = bounded(2.0, at_least=1)
+
+    def check(self) -> None:
+        """Raise ConfigError for the first value that cannot work."""
+        check_bounds("objective.distill", self)
+
+
 @dataclass
 class ObjectiveConfig:
     """What is learnt from two views. Keys of one method stand in the section of its name.
@@ -120,11 +150,12 @@ class ObjectiveConfig:
     particle: ParticleConfig = field(default_factory=ParticleConfig)
     moco: MocoConfig = field(default_factory=MocoConfig)
     dino: DinoConfig = field(default_factory=DinoConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
 
     def check(self) -> None:
         """Raise ConfigError for the first value that cannot work."""
         check_bounds("objective", self)
-        for section in (self.particle, self.moco, self.dino):
+        for section in (self.particle, self.moco, self.dino, self.distill):
             section.check()
         if self.particle.dino_weight > 0 and self.targets is not Targets.teacher:
             raise ConfigError(

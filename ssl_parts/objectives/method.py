@@ -7,6 +7,7 @@ Shapes: B images of this process, V = 2 views per image, N = 2B views, K part id
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 
@@ -62,6 +63,20 @@ class TrainingImages(Protocol):
 
     def ids(self, rows_B: Tensor) -> Tensor | None:
         """Their part ids (B,h,w); None in a phase without parts."""
+        ...
+
+    def detailed_images(self, rows_B: Tensor, size: int) -> Tensor:
+        """The same squares with size x size pixels, uint8 (B,3,size,size), decoded anew."""
+        ...
+
+    def make_once(self, name: str, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """A vector per image, (R,D) float on the CPU, made once in a phase and kept in its folder.
+
+        Args:
+            name: of the file, without its ending.
+            make: rows_B to vectors_BD, a function of the images and the initial encoder alone; the
+                processes share the rows.
+        """
         ...
 
 

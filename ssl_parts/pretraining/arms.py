@@ -8,7 +8,7 @@ instance detcon` does it over seeds.
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ssl_parts.objectives.config import MethodName, ObjectiveConfig
+from ssl_parts.objectives.config import Crops, MethodName, ObjectiveConfig
 from ssl_parts.parts.config import FelzenszwalbConfig, PartsConfig
 
 BASE, OURS = "base", "base + PARTICLE"
@@ -29,7 +29,7 @@ class Arm:
 
     title: its name there. folder: where it lives in the run. method: which objective trains it,
     None for the run's own. only_instances: whether particle is left its instance term alone.
-    masks: its part ids.
+    masks: its part ids. crops: of distill's teacher, None for the run's own.
     """
 
     title: str
@@ -37,11 +37,14 @@ class Arm:
     method: MethodName | None = None
     only_instances: bool = False
     masks: Masks = Masks.none
+    crops: Crops | None = None
 
     def objective_of(self, config: ObjectiveConfig) -> ObjectiveConfig:
         """The objective of this arm in a run whose own is `config`."""
         if self.only_instances:
             return contrast_instances(config)
+        if self.crops is not None:
+            config = replace(config, distill=replace(config.distill, crops=self.crops))
         return config if self.method is None else replace(config, method=self.method)
 
 
@@ -80,6 +83,26 @@ ARMS: dict[str, Arm] = {
     # parts discovered once, and trained on for as long as all rounds together
     "one_round": Arm(
         "base + PARTICLE, one round as long", "control_one_round", masks=Masks.discovered
+    ),
+    # the same distillation towards crops that no discovery chose, and towards none
+    "distill_random": Arm(
+        "base + distill, random boxes",
+        "control_distill_random",
+        MethodName.distill,
+        masks=Masks.discovered,
+        crops=Crops.random,
+    ),
+    "distill_corners": Arm(
+        "base + distill, corner squares",
+        "control_distill_corners",
+        MethodName.distill,
+        crops=Crops.corners,
+    ),
+    "distill_none": Arm(
+        "base + distill, image and flip",
+        "control_distill_none",
+        MethodName.distill,
+        crops=Crops.none,
     ),
 }
 

@@ -23,7 +23,8 @@ class PretrainRun(TrainingRunSection):
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     # also train the arms below: as many steps from the same base with other objectives
     control: bool = False
-    # instance | instance_views | simclr | moco | byol | dino | detcon | one_round (arms.py)
+    # instance | instance_views | simclr | moco | byol | dino | detcon | one_round |
+    # distill_random | distill_corners | distill_none (arms.py)
     arms: list[str] = field(default_factory=lambda: ["instance"])
     # evaluate base, arms and result where the data set has labels or part masks
     evaluate: bool = True

@@ -33,6 +33,7 @@ from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs, build_method
 from ssl_parts.parts.store import PartStore
 from ssl_parts.pretraining.mixing import choose_share
+from ssl_parts.pretraining.phase_images import PhaseImages
 from ssl_parts.pretraining.train_config import Network, ResolvedTrainConfig, TrainConfig
 from ssl_parts.pretraining.watch import Watch
 from ssl_parts.seeds import derive_seed
@@ -109,31 +110,6 @@ class Phase:
         start, end = self.train.ema, self.train.ema_end
         steps = self.schedule_steps or self.steps
         return cosine(self.earlier_steps + step, steps, start, start if end is None else end)
-
-
-@dataclass(frozen=True)
-class PhaseImages:
-    """The training images of a phase and their part ids, as `Method.prepare` is given them."""
-
-    bank: Bank
-    parts: PartStore | None
-
-    @property
-    def k(self) -> int:
-        return 0 if self.parts is None else self.parts.k
-
-    @property
-    def background(self) -> int | None:
-        return None if self.parts is None else self.parts.background
-
-    def __len__(self) -> int:
-        return len(self.bank)
-
-    def images(self, rows_B: Tensor) -> Tensor:
-        return self.bank.images(rows_B)
-
-    def ids(self, rows_B: Tensor) -> Tensor | None:
-        return None if self.parts is None else self.parts.batch(rows_B)
 
 
 def steps_of(epochs: int, images: int, train: TrainConfig) -> int:
@@ -213,7 +189,7 @@ class Trainer(Learner):
         method = self.objective.method
         student = method.build_network(encoder, phase.k, phase.background)
         self.student = student.to(device).to(memory_format=torch.channels_last)
-        method.prepare(self.student, PhaseImages(bank, phase.parts))
+        method.prepare(self.student, PhaseImages(bank, phase.parts, phase.folder, accelerator))
         self.encoder = encoder
         self.initial_weights = {n: v.detach().clone() for n, v in encoder.state_dict().items()}
         self.initial = make_teacher(encoder).eval() if self.objective.needs_initial else None

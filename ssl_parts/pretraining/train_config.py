@@ -78,8 +78,8 @@ class TrainConfig:
     # share of trained weights in the result, the rest is the initial encoder's (WiSE-FT); `auto`
     # chooses it without labels, see ssl_parts/pretraining/mixing.py
     interpolate: float | int | str | None = bounded(None, at_least=0, at_most=1)
-    # the first so many of Encoder.stages stay as they are
-    freeze_stages: int = bounded(0, at_least=0)
+    # the first so many of Encoder.stages stay as they are; -2: all but the last two
+    freeze_stages: int = 0
     # of low-rank adapters that are trained in place of the encoder's weights; 0: no adapters
     lora_rank: int = bounded(0, at_least=0)
     # what their product is multiplied with (alpha / rank of the paper)

@@ -80,17 +80,21 @@ def check_share(share: int, config: ViewsConfig) -> None:
         )
 
 
-def plan_views(n: int, config: ViewsConfig, seed: int, step: int) -> ViewPlan:
-    """Draw all random numbers of two views of n images.
+def plan_views(n: int, config: ViewsConfig, seed: int, step: int, count: int = 2) -> ViewPlan:
+    """Draw all random numbers of `count` views, one or two, of n images.
 
     A pure function of its arguments: the same after a resume, on any device, and for any split of
     the n images over processes (`ViewPlan.select_rows`).
     """
     entropy = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(entropy >> 1))
-    theta_N23 = torch.cat([plan_crops(n, config.crop, generator) for _ in range(2)])
-    photometry = tuple(plan_photometry(n, view, config.photometric, generator) for view in range(2))
-    swapped = tuple(torch.rand(n, generator=generator) < config.swap_background for _ in range(2))
+    theta_N23 = torch.cat([plan_crops(n, config.crop, generator) for _ in range(count)])
+    photometry = tuple(
+        plan_photometry(n, view, config.photometric, generator) for view in range(count)
+    )
+    swapped = tuple(
+        torch.rand(n, generator=generator) < config.swap_background for _ in range(count)
+    )
     return ViewPlan(theta_N23, photometry, swapped, torch.rand(n, MAX_IDS, generator=generator))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from objectives.by_formula import by_formula
-from objectives.tiny_network import CASES, build, config_of, run_step, views_of
+from objectives.tiny_network import CASES, PAIRS, TinyImages, build, config_of, run_step, views_of
 from torch import nn
 
 from ssl_parts.errors import ConfigError
@@ -161,6 +161,7 @@ def test_copies_and_a_restored_state_go_on_alike(name):
     run_step(objective, student, teacher, 0)
     torch.manual_seed(99)  # another random queue to start from
     again = Objective(method_of(name))
+    again.method.prepare(student, TinyImages())
     again.load_state_dict(copy.deepcopy(objective.state_dict()))
     expected = run_step(objective, copy.deepcopy(student), copy.deepcopy(teacher), 1)
     torch.testing.assert_close(run_step(again, student, teacher, 1), expected, rtol=0, atol=0)
@@ -176,12 +177,12 @@ def test_the_gradient_is_that_of_finite_differences(name):
     fixed: not here).
     """
     objective, student, teacher = build(name)
-    views, method = views_of(0), objective.method
+    views, method, numbers = views_of(0), objective.method, torch.arange(PAIRS)
     seen = method.encode(teacher, views, predict=False) if method.has_teacher else None
 
     def loss():
         outputs = method.encode(student, views)
-        return copy.deepcopy(objective)(outputs, seen, None, views, 0.5)["loss"]
+        return copy.deepcopy(objective)(outputs, seen, None, views, 0.5, numbers)["loss"]
 
     weight = student.encoder.conv.weight
     direction = torch.randn(

@@ -75,12 +75,22 @@ def views_of(step: int, rows: slice = slice(None)) -> Views:
     return Views(images, ids, theta, priority)
 
 
+class TinyImages:
+    """Training images of which only the vectors that a method makes once are ever read."""
+
+    k, background = K, 0
+
+    def make_once(self, name, make):
+        return torch.randn(PAIRS, 8, generator=torch.Generator().manual_seed(0))
+
+
 def build(name: str) -> tuple[Objective, nn.Module, nn.Module]:
     """Objective, student and a teacher with other weights, the same on every call."""
     torch.manual_seed(0)
     objective = Objective(build_method(config_of(name)))
     build_network = objective.method.build_network
     student, teacher = (build_network(TinyEncoder(), K, background=0).double() for _ in range(2))
+    objective.method.prepare(student, TinyImages())
     return objective, student, teacher.requires_grad_(False)
 
 
@@ -92,6 +102,7 @@ def run_step(
     if method.has_teacher:
         with torch.no_grad():
             seen = method.encode(teacher, views, predict=False)
-    terms = objective(method.encode(student, views), seen, None, views, progress)
+    numbers = torch.arange(PAIRS)[rows]
+    terms = objective(method.encode(student, views), seen, None, views, progress, numbers)
     terms["loss"].backward()
     return {key: value.detach() for key, value in terms.items()}

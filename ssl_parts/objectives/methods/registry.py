@@ -5,6 +5,7 @@ from ssl_parts.objectives.method import AnyMethod
 from ssl_parts.objectives.methods.byol import BYOL
 from ssl_parts.objectives.methods.detcon import DetCon
 from ssl_parts.objectives.methods.dino import DINO
+from ssl_parts.objectives.methods.distill import Distill
 from ssl_parts.objectives.methods.moco import MoCo
 from ssl_parts.objectives.methods.particle import Particle
 from ssl_parts.objectives.methods.simclr import SimCLR
@@ -16,6 +17,7 @@ METHODS: dict[MethodName, type[AnyMethod]] = {
     MethodName.byol: BYOL,
     MethodName.dino: DINO,
     MethodName.detcon: DetCon,
+    MethodName.distill: Distill,
 }
 
 
