@@ -33,7 +33,8 @@ RECIPE = [
     "data.images=48", "data.test_images=40", "data.size=48", "data.species=4", "encoder.width=0.125",
     "train.batch=8", "train.base_epochs=2", "train.epochs=2", "train.rounds=2", "train.checkpoint_every=1",
     "train.log_every=1", "objective.hidden=16", "objective.projection=8", "parts.size=8", "parts.k=3",
-    "parts.foreground.size=8", "parts.batch=4", "evaluation.few_label.shots=[1]", "evaluation.few_label.draws=2", "evaluation.parts.shots=[4]",
+    "parts.foreground.size=8", "parts.batch=4", "evaluation.few_label.shots=[1]", "evaluation.few_label.draws=2",
+    "evaluation.parts.shots=[4]",
     "evaluation.parts.draws=1", "evaluation.parts.grid=8", "run.precision=fp32", "run.threads=1", "run.trackers=[]",
     "run.pictures=false", "run.name=tiny",
 ]  # fmt: skip

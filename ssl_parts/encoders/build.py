@@ -145,7 +145,7 @@ def architecture_args(
 def _resnet_args(
     name: str, skeleton: ResNet, args: dict, *, small: bool, width: float, last_stage: str | None
 ) -> dict:
-    layers = [len(getattr(skeleton, layer)) for layer in RESNET_LAYERS]
+    layers = [len(getattr(skeleton, layer, ())) for layer in RESNET_LAYERS]
     expansion = type(skeleton.layer1[0]).expansion
     channels = [round(info["num_chs"] // expansion * width) for info in skeleton.feature_info[1:]]
     if last_stage is not None:

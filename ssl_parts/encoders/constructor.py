@@ -6,7 +6,9 @@ classes.
 """
 
 import difflib
+import functools
 import inspect
+import json
 import math
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from timm.models import get_arch_pretrained_cfgs, is_model, split_model_name_tag
 from torch import nn
 
+from ssl_parts.encoders.families import has_maps, layout_of
 from ssl_parts.errors import ConfigError, WeightsError
 
 # Decided by the encoder itself, or no plain value.
@@ -46,8 +49,8 @@ OF_BATCH_NORM = ("bn_eps", "bn_momentum", "bn_tf")
 # no constructor has them; belt and braces
 LOADING = ("pretrained", "checkpoint", "cache", "weights", "file", "url")
 COUNTS = ("layers", "depth", "depths")
-# blocks of a stage; any number; items of a list and letters of a word
-DEEPEST, LARGEST, LONGEST = 1000, 10**6, 64
+# blocks in all; any number; items of a list and letters of a word
+DEEPEST, LARGEST, LONGEST = 200, 10**6, 64
 
 
 def check_name(name: str | None) -> None:
@@ -92,7 +95,7 @@ def check_arguments(name: str, args: dict[str, Any]) -> None:
             raise ConfigError(
                 f"encoder.timm_kwargs.{key} is no argument of {name}'s constructor; {hint}"
             )
-        if not _is_plain(value) or (key in COUNTS and _largest(value) > DEEPEST):
+        if not _is_plain(value) or (key in COUNTS and _sum(value) > DEEPEST):
             raise ConfigError(
                 f"encoder.timm_kwargs.{key}={str(value)[:80]!r}: a number, a word, true, false or a short list of "
                 "them is needed"
@@ -114,16 +117,27 @@ def constructor_keys(model: nn.Module) -> list[str]:
 
 
 def create_skeleton(name: str, args: dict[str, Any]) -> nn.Module:
-    """The network without storage, to read its shape from.
+    """The network without storage, to read its shape from; equal calls share one, so leave it as
+    it is.
 
     Raises:
         ConfigError: arguments that do not go together.
     """
+    return _skeleton(name, json.dumps(args, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=16)
+def _skeleton(name: str, args: str) -> nn.Module:
     try:
         with torch.device("meta"):
-            return timm.create_model(name, pretrained=False, num_classes=0, **args)
+            model = timm.create_model(name, pretrained=False, num_classes=0, **json.loads(args))
+        if has_maps(model):
+            layout_of(model)
+        return model
     except Exception as error:  # constructors fail in any way on sizes that do not fit
-        shown = ", ".join(f"{key}={value}" for key, value in args.items()) or "no arguments"
+        shown = (
+            ", ".join(f"{key}={value}" for key, value in json.loads(args).items()) or "no arguments"
+        )
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise ConfigError(f"timm cannot build {name} with {shown}: {said}") from error
 
@@ -166,7 +180,7 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     return value is None
 
 
-def _largest(value: Any) -> float:
+def _sum(value: Any) -> float:
     if isinstance(value, (list, tuple)):
-        return max((_largest(item) for item in value), default=0)
-    return value if isinstance(value, (int, float)) else 0
+        return sum(_sum(item) for item in value)
+    return abs(value) if isinstance(value, (int, float)) else 0

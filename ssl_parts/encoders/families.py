@@ -42,12 +42,17 @@ def layout_of(model: nn.Module) -> Layout:
         return _resnet_layout(model)
     if is_vit(model):
         return _vit_layout(model)
-    if hasattr(model, "forward_intermediates") and hasattr(model, "feature_info"):
+    if has_maps(model):
         return _conv_layout(model)
     raise ConfigError(
         f"{type(model).__name__} has no dense maps that timm can return (forward_intermediates); "
         "choose a ResNet, VGG, MobileNet, EfficientNet, ConvNeXt or ViT"
     )
+
+
+def has_maps(model: nn.Module) -> bool:
+    """Whether timm can return the network's maps by stage."""
+    return hasattr(model, "forward_intermediates") and hasattr(model, "feature_info")
 
 
 def is_vit(model: nn.Module) -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from ssl_parts.data.records import Sample
-from ssl_parts.encoders import Encoder, open_encoder
+from ssl_parts.encoders import Encoder, open_encoder, seal
 from ssl_parts.encoders.digests import verify_export
 from ssl_parts.encoders.documents import has_interpolation, read_json
 from ssl_parts.encoders.read import read_tensors
@@ -138,7 +138,8 @@ def write_part_model(
         "config": meta["provenance"]["config"],
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    save_file(dict(_flat(learned)), folder / LEARNED)
+    tensors = dict(_flat(learned))
+    save_file(tensors, folder / LEARNED, metadata=seal(tensors))
     return about
 
 
@@ -169,8 +170,9 @@ def load_part_model(folder: str | Path) -> PartModel:
     except SslPartsError as error:
         raise WeightsError(f"{parts} does not work: {error}; export it again") from error
     except Exception as error:  # a damaged folder can fail anywhere; it means the same to the user
+        said = " ".join(str(error).split())[:200]
         raise WeightsError(
-            f"{parts} cannot be read ({type(error).__name__}: {error}); export it again"
+            f"{parts} cannot be read ({type(error).__name__}: {said}); export it again"
         ) from error
     return model
 

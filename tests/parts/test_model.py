@@ -7,9 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ssl_parts.encoders import build_encoder, encoder_hash
+from ssl_parts.encoders.digests import MARK
 from ssl_parts.errors import DataError, WeightsError
 from ssl_parts.export import export_encoder
 from ssl_parts.parts import (
@@ -19,7 +22,7 @@ from ssl_parts.parts import (
     VotesConfig,
     discover_parts,
 )
-from ssl_parts.parts.model import load_part_model
+from ssl_parts.parts.model import _flat, _nested, load_part_model
 
 SETTINGS = dict(name="resnet18", small=True, width=0.25, last_stage="layer3")
 SIZE, IMAGES = 48, 10
@@ -184,3 +187,98 @@ def test_damaged_part_model(finder, tmp_path):
     about.write_text("{")
     with pytest.raises(WeightsError, match="export it again"):
         load_part_model(out)
+    about.write_text(json.dumps(told, indent=1) + "\n")
+    assert load_part_model(out).k == 4
+    learned = out / "parts" / "part_model.safetensors"
+    data = bytearray(learned.read_bytes())
+    data[-1] ^= 1
+    learned.write_bytes(data)
+    with pytest.raises(WeightsError, match=r"part_model\.safetensors is not what was exported"):
+        load_part_model(out)
+
+
+CHANGES = (
+    *(
+        {"k": 10**9},
+        {"k": 0},
+        {"k": "4"},
+        {"size": 10**8},
+        {"image_size": -1},
+        {"image_size": 10**6},
+        {"scope": "world"},
+    ),
+    *(
+        {"background": 300},
+        {"config": None},
+        {"config": {"k": 4, "what": 1}},
+        {"config": {"method": "no"}},
+        {"k": 5},
+    ),
+    *({"config": {"stages": ["layer9"]}}, {"config": {"size": "${oc.env:HOME}"}}, {"size": None}),
+)
+
+
+def test_part_models_of_other_people(finder, tmp_path):
+    """What cannot be is said when it is opened, not when it is used; nothing large is taken."""
+    make_run(tmp_path / "run", parts_config(), finder, finder)
+    out = export_encoder(tmp_path / "run", tmp_path / "out")
+    about, learned = out / "parts" / "part_model.json", out / "parts" / "part_model.safetensors"
+    (out / MARK).unlink()
+    told, tensors = json.loads(about.read_text()), load_file(learned)
+    for change in CHANGES:
+        about.write_text(json.dumps(told | change))
+        with pytest.raises(WeightsError, match="parts"):
+            if load_part_model(out).ids(Bank().tensor[:1]).max() < told["k"]:
+                raise WeightsError("parts that work all the same")
+    about.write_text(json.dumps(told))
+    for name in tensors:
+        save_file({**tensors, name: torch.rand(3, 3)}, learned)
+        with pytest.raises(WeightsError, match="parts"):
+            load_part_model(out)
+    save_file(tensors, learned)
+    assert load_part_model(out).k == told["k"]
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],
+)
+@given(
+    key=st.sampled_from(("k", "size", "background", "scope", "image_size", "config", "version")),
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+        ),
+        max_leaves=5,
+    ),
+)
+def test_any_settings_of_a_part_model(exported, key, value):
+    out, told = exported
+    (out / "parts" / "part_model.json").write_text(json.dumps(told | {key: value}))
+    try:
+        load_part_model(out)
+    except WeightsError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1500
+
+
+@pytest.fixture(scope="module")
+def exported(finder, tmp_path_factory):
+    place = tmp_path_factory.mktemp("parts")
+    make_run(place / "run", parts_config(), finder, finder)
+    out = export_encoder(place / "run", place / "out")
+    (out / MARK).unlink()
+    return out, json.loads((out / "parts" / "part_model.json").read_text())
+
+
+def test_nested_tensors_come_back_as_they_were():
+    learned = {
+        "foreground": {"centroids": [torch.rand(2), torch.rand(3)], "empty": {}},
+        "method": {"mean_D": torch.rand(4)},
+    }
+    again = _nested(dict(_flat(learned)))
+    assert torch.equal(again["foreground"]["centroids"][1], learned["foreground"]["centroids"][1])
+    assert torch.equal(again["method"]["mean_D"], learned["method"]["mean_D"])
