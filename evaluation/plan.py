@@ -52,7 +52,8 @@ def plan_suite(
     part_shots = part_shots if train.dataset.part_names else 0
     if part_shots > len(train):
         said.append(
-            f"part segmentation: evaluation.part_shots={part_shots}, but there are {len(train)} training images; all of "
+            f"part segmentation: evaluation.part_shots={part_shots}, but there are {len(train)} "
+            f"training images; all of "
             "them are used, in one draw"
         )
     for sentence in said:
@@ -71,7 +72,8 @@ def _labelled_rows(
     known = np.unique(train.labels[train_rows])
     if len(known) < 2:
         said.append(
-            f"linear probe left out: {counted(len(known), 'class', 'classes')} among the {len(train)} images of split "
+            f"linear probe left out: {counted(len(known), 'class', 'classes')} among the "
+            f"{len(train)} images of split "
             f"{train.dataset.split}"
         )
         return nothing, nothing
@@ -99,7 +101,8 @@ def _test_rows(
         said.append(f"linear probe: {images} of {len(test)} without a label left out")
     if not used.any():
         said.append(
-            f"linear probe left out: no image of split {test.dataset.split} can be judged (data.test_split names another)"
+            f"linear probe left out: no image of split {test.dataset.split} can be judged "
+            f"(data.test_split names another)"
         )
     return np.flatnonzero(used)
 
@@ -110,6 +113,7 @@ def _say_small_classes(train: ImageBank, rows: np.ndarray, shots: int, said: lis
     if small:
         names = first_of(f"{name} ({n})" for name, n in small)
         said.append(
-            f"few labels: evaluation.shots={shots}, but {counted(len(small), 'class has', 'classes have')} fewer training "
+            f"few labels: evaluation.shots={shots}, but "
+            f"{counted(len(small), 'class has', 'classes have')} fewer training "
             f"images, of which all are used: {names}"
         )

@@ -35,7 +35,7 @@ def look_ahead(
     Raises:
         ConfigError: no such test split.
         DataError: test images or masks that cannot be read or do not fit, test masks without any
-            part.
+        part.
     """
     banks = Banks.of(data, train, cache_dir)
     plan = plan_suite(banks.train, banks.test, config.linear, config.shots, config.part_shots)
@@ -51,7 +51,7 @@ def check_masks(bank: ImageBank, rows: np.ndarray) -> None:
 
     Raises:
         DataError: a mask that cannot be read or does not fit its image (the first five are named),
-            or none with a part.
+        or none with a part.
     """
     bad: list[str] = []
     parts = 0
@@ -75,6 +75,7 @@ def check_masks(bank: ImageBank, rows: np.ndarray) -> None:
 def say_empty(masks: int, split: str) -> str:
     """That nothing can be measured on masks without parts."""
     return (
-        f"none of {counted(masks, 'mask')} of {split} holds a part; leave part segmentation out with "
+        f"none of {counted(masks, 'mask')} of {split} holds a part; leave part segmentation out "
+        f"with "
         "evaluation.part_shots=0"
     )

@@ -1,6 +1,5 @@
 """Part masks as people have them: ids that are not judged, black and white, other sizes, turned
-pictures, capitals.
-"""
+pictures, capitals."""
 
 import numpy as np
 import pytest
@@ -9,8 +8,8 @@ from PIL import Image, ImageOps
 
 from ssl_parts.data.bank import ImageBank
 from ssl_parts.data.catalogue import build_dataset
-from ssl_parts.data.decode import decode_mask
-from ssl_parts.data.orientation import Header, turn
+from ssl_parts.data.decode import decode_mask, turn
+from ssl_parts.data.orientation import Header
 from ssl_parts.errors import ConfigError, DataError
 
 IDS = np.kron(np.array([[0, 1], [2, 1]], np.uint8), np.ones((20, 30), np.uint8))  # 40 x 60

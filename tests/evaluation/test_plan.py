@@ -35,7 +35,8 @@ def test_test_images_of_unknown_classes_and_without_labels_are_left_out(squares)
         "1 training image without a label left out",
         "2 test images left out, of classes without a training image: class 3",
         "1 test image of 5 without a label",
-        "evaluation.shots=2, but 1 class has fewer training images, of which all are used: class 2 (1)",
+        "evaluation.shots=2, but 1 class has fewer training images, of which all are used: class "
+        "2 (1)",
     ):
         assert words in said
 
@@ -96,8 +97,9 @@ def test_pixels_that_are_not_judged_count_nowhere():
 
 def test_cells_that_are_not_judged_have_no_weight_in_the_decoder():
     generator = torch.Generator().manual_seed(0)
-    # twice, so that the scale is the same
-    points = torch.randn(1, 30, 5, generator=generator).repeat(2, 1, 1)
+    points = torch.randn(1, 30, 5, generator=generator).repeat(
+        2, 1, 1
+    )  # twice, so that the scale is the same
     shares = torch.nn.functional.one_hot(
         torch.randint(0, 3, (2, 30), generator=generator), 3
     ).float()
