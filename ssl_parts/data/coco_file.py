@@ -128,7 +128,8 @@ def _categories(file: Path, rows: list[dict[str, Any]]) -> dict[int, str]:
             raise _no_coco(file, f"category {key} is both {found[key]!r} and {name!r}")
     if len(found) > MAX_PARTS:
         raise DataError(
-            f"{file} has {len(found)} categories; at most {MAX_PARTS} parts are possible (ids are 8 bits)"
+            f"{file} has {len(found)} categories; at most {MAX_PARTS} parts are possible (ids are "
+            f"8 bits)"
         )
     return found
 
@@ -176,10 +177,10 @@ def _add_region(
 
 def _refuse_shares(file: Path, images: list[CocoImage]) -> None:
     """Corners between 0 and 1 are shares of the sides, as YOLO has them, and would all be one
-    pixel.
-    """
+    pixel."""
     corners = [p for image in images for region in image.regions for p in region.outline.polygons]
     if corners and max(float(np.abs(polygon).max()) for polygon in corners) <= 1:
         raise DataError(
-            f"{file}: all corners of polygons lie between 0 and 1, as shares of the image; COCO has pixels"
+            f"{file}: all corners of polygons lie between 0 and 1, as shares of the image; COCO "
+            f"has pixels"
         )

@@ -1,6 +1,5 @@
 """The frame in which the regions of an image were drawn, and their way into the image as it is
-shown.
-"""
+shown."""
 
 from dataclasses import dataclass
 
@@ -8,14 +7,16 @@ import numpy as np
 import torch
 
 from ssl_parts.data.coco_masks import Outline, rasterise
+from ssl_parts.data.decode import turn
 from ssl_parts.data.geometry import resize_mask, same_shape
-from ssl_parts.data.orientation import Header, turn
+from ssl_parts.data.orientation import Header
 from ssl_parts.errors import DataError
 
 SCALED = "{n} images have another size than their annotation file says; regions are scaled"
 TURNED = "{n} images are turned by EXIF after they were annotated; regions are turned with them"
 UNSURE = (
-    "{n} images are turned by EXIF and their annotation file does not tell whether regions were drawn before; they are "
+    "{n} images are turned by EXIF and their annotation file does not tell whether regions were "
+    "drawn before; they are "
     "taken as drawn on the picture as it is shown"
 )
 
@@ -58,8 +59,10 @@ class Frame:
         if header.is_turned and same_shape(said, stored):
             return cls(said, stored, header.orientation, TURNED)
         raise DataError(
-            f"{path} is {width} x {height} pixels, but its annotation file says {said[1]} x {said[0]}; was the image cut "
-            "or squeezed after it was annotated? Correct width and height there, or annotate it again"
+            f"{path} is {width} x {height} pixels, but its annotation file says {said[1]} x "
+            f"{said[0]}; was the image cut "
+            "or squeezed after it was annotated? Correct width and height there, or annotate it "
+            "again"
         )
 
 
@@ -82,8 +85,7 @@ def draw_region(outline: Outline, frame: Frame, where: str) -> np.ndarray:
 
 def _runs(outline: Outline, frame: Frame, where: str) -> np.ndarray:
     """Run lengths have a size of their own, or that of the frame; a scaled one must have its
-    shape.
-    """
+    shape."""
     size = outline.size
     if size is None:
         pixels = sum(outline.counts or ())
@@ -91,6 +93,7 @@ def _runs(outline: Outline, frame: Frame, where: str) -> np.ndarray:
         size = next((s for s in sizes if s[0] * s[1] == pixels), frame.drawn)
     if not same_shape(size, frame.target):
         raise DataError(
-            f"{where}: a run-length mask of {list(size)} does not fit {list(frame.target)} pixels (height, width)"
+            f"{where}: a run-length mask of {list(size)} does not fit {list(frame.target)} pixels "
+            f"(height, width)"
         )
     return rasterise(outline, *size, where)

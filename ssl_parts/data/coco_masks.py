@@ -90,7 +90,8 @@ def _read_runs(segmentation: dict, where: str) -> Outline:
     sides = isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
     if not sides or sum(counts) != size[0] * size[1] or min(size) < 1:
         raise DataError(
-            f"{where}: run lengths of {sum(counts)} pixels do not make a mask of {size} (height, width)"
+            f"{where}: run lengths of {sum(counts)} pixels do not make a mask of {size} (height, "
+            f"width)"
         )
     return Outline(counts=tuple(counts), size=(size[0], size[1]))
 
@@ -104,7 +105,8 @@ def rasterise(outline: Outline, height: int, width: int, where: str) -> np.ndarr
     if outline.counts is not None:
         if outline.size not in (None, (height, width)) or sum(outline.counts) != height * width:
             raise DataError(
-                f"{where}: a run-length mask of {list(outline.size or ())} and {sum(outline.counts)} pixels does not "
+                f"{where}: a run-length mask of {list(outline.size or ())} and "
+                f"{sum(outline.counts)} pixels does not "
                 f"fit {height} x {width} pixels (height, width)"
             )
         flat = np.repeat(np.arange(len(outline.counts)) % 2 == 1, outline.counts)
@@ -123,15 +125,15 @@ def _refuse_outside(outline: Outline, height: int, width: int, where: str) -> No
     low, high = corners_N2.min(0), corners_N2.max(0)
     if (low > sides * (1 + OUTSIDE)).any() or (high < -sides * OUTSIDE).any():
         raise DataError(
-            f"{where}: the region from ({low[0]:g}, {low[1]:g}) to ({high[0]:g}, {high[1]:g}) lies outside the image of "
+            f"{where}: the region from ({low[0]:g}, {low[1]:g}) to ({high[0]:g}, {high[1]:g}) "
+            f"lies outside the image of "
             f"{width} x {height} pixels; was the image resized or turned after it was annotated?"
         )
 
 
 def _fill(corners_N2: np.ndarray, height: int, width: int) -> np.ndarray:
     """bool (H, W): pixels whose centre lies in the polygon (even-odd). An edge toggles all pixels
-    to its right.
-    """
+    to its right."""
     toggles = np.zeros((height, width + 1), dtype=np.uint8)
     for (x0, y0), (x1, y1) in zip(corners_N2, np.roll(corners_N2, -1, axis=0)):
         low, high = min(y0, y1), max(y0, y1)

@@ -39,7 +39,8 @@ def find_files(name: str, root: Path) -> dict[str, Path]:
     if "train" not in found:
         looked = ", ".join([*(pattern.format("train") for pattern in FILES), "annotations.json"])
         raise DataError(
-            f"{name}: no part annotations for train in {root} (looked for {looked}); it holds {list_folder(root)}"
+            f"{name}: no part annotations for train in {root} (looked for {looked}); it holds "
+            f"{list_folder(root)}"
         )
     return found
 
@@ -52,7 +53,8 @@ def _by_name(root: Path, split: str) -> Path | None:
     preferred = [f for f in named if "instances" in f.stem.lower()] or named
     if len(preferred) > 1:
         raise DataError(
-            f"{preferred[0]} and {preferred[1].name} could both be the annotations of split {split}; keep one of them"
+            f"{preferred[0]} and {preferred[1].name} could both be the annotations of split "
+            f"{split}; keep one of them"
         )
     return preferred[0] if preferred else None
 
@@ -77,7 +79,8 @@ def resolve_names(root: Path, split: str, content: CocoFile, remarks: list[str])
         respelled += meant is not None
     if respelled:
         remarks.append(
-            f"{content.file.name}: {counted(respelled, 'name')} of images with Windows' backslashes or other "
+            f"{content.file.name}: {counted(respelled, 'name')} of images with Windows' "
+            f"backslashes or other "
             f"capitals than the files (first: {absent[0]})"
         )
     return paths

@@ -130,9 +130,10 @@ class DataConfig:
             raise ConfigError(
                 f"data.name={self.name!r} is unknown{did_you_mean(self.name, SETS)}; there are: {', '.join(SETS)}"
             )
-        if self.name != "synthetic_birds" and self.root is None:
+        if self.name != "synthetic_birds" and not (self.root or "").strip():
+            empty = "" if self.root is None else " (it is empty: an unset shell variable?)"
             raise ConfigError(
-                f"data={self.name} is read from disk: set data.root to the folder that holds it"
+                f"data={self.name} is read from disk: set data.root to the folder that holds it{empty}"
             )
         low, high = (48, 512) if self.name == "synthetic_birds" else SIZES
         if not low <= self.size <= high:

@@ -7,19 +7,26 @@ does the rest.
 
 import importlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from ssl_parts.errors import DataError
 
-MAX_PIXELS = 89_478_485  # PIL's own limit: an image above it takes more than 256 MiB as RGB
+MAX_PIXELS = 89_478_485  # PIL's own limit
+# memory that decoding one image may take: 64 million pixels of an RGB photograph
+MAX_BYTES = 450_000_000
+STRIP = 1 << 18  # pixels that are converted together
+# bytes of a pixel: as PIL keeps it, and more while these are decoded (progressive JPEG: its
+# coefficients)
+STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+WHILE_DECODING = {"WEBP": 8, "AVIF": 8, "progressive": 6}
 # what PIL may open: no format that starts another program (EPS) or reads other files
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "AVIF")
 LOSSY = ("JPEG", "MPO")  # of masks: they change ids
@@ -42,8 +49,9 @@ def decode_image(source: str | PathLike | bytes | memoryview, path: str | None =
         uint8 (3, H, W), RGB.
 
     Raises:
-        DataError: missing, empty, truncated or damaged file, no known image format, or more than
-            `MAX_PIXELS` pixels.
+        DataError: missing, empty, truncated or damaged file, no known image format, or so many
+        pixels that decoding would
+            take more than `MAX_BYTES`.
     """
     name = (
         path
@@ -78,7 +86,7 @@ def decode_mask(source: str | PathLike | bytes | memoryview, path: str | None = 
     data = _read(source, name)
     try:
         with open_image(data) as image:
-            _check_size(image, name)
+            _check_size(image, name, result=9)  # PIL's bytes, numpy's, and what compares channels
             kind, ids = image.format, np.asarray(image)
     except DataError:
         raise
@@ -137,11 +145,11 @@ def looks_whole(source: str | PathLike | bytes | memoryview, path: str | None = 
             source, str(path or source if not isinstance(source, bytes | memoryview) else path)
         )
         with open_image(data) as image:
-            pixels, kind = image.width * image.height, image.format
+            fits, kind = _fits(image), image.format
     except Exception:
         return False
     endings = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82"}
-    return pixels <= MAX_PIXELS and kind in endings and endings[kind] in bytes(data[-64:])
+    return fits and kind in endings and endings[kind] in bytes(data[-64:])
 
 
 @cache
@@ -179,28 +187,63 @@ def _decode_with_codec(data: bytes | memoryview, header: Image.Image) -> Tensor 
 
 
 def _decode_with_pil(image: Image.Image) -> Tensor:
+    """Strip by strip, so that no second whole image stands beside PIL's and the result."""
     image.load()  # before anything else: a truncated file fails here
-    if exif_orientation(image) != 1:
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_grey_numbers(np.asarray(image))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    pixels_HW3 = np.array(image.convert("RGB"))
-    return torch.from_numpy(pixels_HW3).permute(2, 0, 1).contiguous()
+    numbers = image.mode.startswith("I") or image.mode == "F"
+    scale = _scale_of(image) if numbers else 1.0
+    result = torch.empty(3, image.height, image.width, dtype=torch.uint8)
+    for top, strip in _strips(image):
+        rows = result[:, top : top + strip.height]
+        if numbers:
+            rows.copy_(torch.from_numpy(_as_grey(np.asarray(strip), scale)).expand_as(rows))
+        else:
+            rows.copy_(torch.from_numpy(np.array(_on_white(strip).convert("RGB"))).permute(2, 0, 1))
+    return turn(result, exif_orientation(image))
 
 
-def _from_grey_numbers(values_HW: np.ndarray) -> Tensor:
-    """16-bit, 32-bit and float greyscale. PIL also uses 32-bit for 16-bit files, so integers are
-    taken as 16-bit.
-    """
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """(first row, rows of the image from there)."""
+    height = max(1, STRIP // image.width)
+    if height >= image.height:
+        yield 0, image
+        return
+    for top in range(0, image.height, height):
+        yield top, image.crop((0, top, image.width, min(image.height, top + height)))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """What is transparent shows white."""
+    if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def _scale_of(image: Image.Image) -> float:
+    """What brings 16-bit, 32-bit and float greyscale to 0..255. PIL also uses 32-bit for 16-bit
+    files, so integers are taken as 16-bit; floats are shares where none is above 1."""
+    if image.mode != "F":
+        return 1 / 257
+    highest = max(
+        float(np.nan_to_num(np.asarray(strip)).max(initial=0)) for _, strip in _strips(image)
+    )
+    return 255.0 if highest <= 1 else 1.0
+
+
+def _as_grey(values_HW: np.ndarray, scale: float) -> np.ndarray:
     values = np.nan_to_num(values_HW.astype(np.float64))
-    is_float = values_HW.dtype.kind == "f"
-    scale = 255.0 if is_float and values.max(initial=0) <= 1 else 1.0 if is_float else 1 / 257
-    grey = torch.from_numpy(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
-    return grey.expand(3, -1, -1).contiguous()
+    return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+
+
+def turn(image: Tensor, orientation: int) -> Tensor:
+    """An image or a mask (..., H, W) as EXIF turns it; (..., W, H) for orientations 5 to 8."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(-1, -2)
+    if orientation in (2, 3, 6, 7):
+        image = torch.flip(image, (-1,))
+    if orientation in (3, 4, 7, 8):
+        image = torch.flip(image, (-2,))
+    return image.contiguous()
 
 
 def exif_orientation(image: Image.Image) -> int:
@@ -210,6 +253,13 @@ def exif_orientation(image: Image.Image) -> int:
     except Exception:  # a damaged EXIF block is no reason to refuse the image
         return 1
     return orientation if 1 <= orientation <= 8 else 1
+
+
+def stated_orientation(image: Image.Image) -> int:
+    """As `exif_orientation`, from the head of the file alone: PIL decodes a PNG to look for EXIF
+    behind its pixels.
+    """
+    return 1 if image.format == "PNG" and "exif" not in image.info else exif_orientation(image)
 
 
 def _bit_depth(png: bytes | memoryview) -> int:
@@ -231,12 +281,32 @@ def _read(source: str | PathLike | bytes | memoryview, name: str) -> bytes | mem
     return source
 
 
-def _check_size(image: Image.Image, name: str) -> None:
-    if image.width * image.height > MAX_PIXELS:
+def _check_size(image: Image.Image, name: str, result: int = 3) -> None:
+    """Raises DataError for an image whose decoding would take too much memory; `result`: bytes a
+    pixel of it.
+    """
+    if not _fits(image, result):
         raise DataError(
-            f"{name}: {image.width} x {image.height} pixels is above the limit of {MAX_PIXELS} (a damaged header or a "
-            "decompression bomb); make the image smaller or leave it out"
+            f"{name}: {image.width} x {image.height} pixels ({image.format}, {image.mode}) would take "
+            f"{_cost(image, result) >> 20} MiB to decode, above the limit of {MAX_BYTES >> 20} (a large scan, a "
+            f"damaged "
+            "header or a decompression bomb); make the image smaller or leave it out"
         )
+
+
+def _fits(image: Image.Image, result: int = 3) -> bool:
+    return image.width * image.height <= MAX_PIXELS and _cost(image, result) <= MAX_BYTES
+
+
+def _cost(image: Image.Image, result: int) -> int:
+    """Bytes that decoding takes: PIL's image, what the decoder holds beside it, and the result
+    (twice if it is turned)."""
+    progressive = (
+        "progressive" if image.info.get("progressive") or image.info.get("progression") else ""
+    )
+    decoder = WHILE_DECODING.get(image.format or "", 0) + WHILE_DECODING.get(progressive, 0)
+    turned = result if stated_orientation(image) != 1 else 0
+    return image.width * image.height * (STORED.get(image.mode, 4) + decoder + result + turned)
 
 
 def _reason(error: Exception) -> str:

@@ -190,7 +190,8 @@ def _refuse_doubt(
         there = [f"{place}{other}/" for other in others] + ["images in no folder"] * bool(loose)
         raise DataError(
             f"{place}{top}/ beside {first_of(there)} may be the training split or a class; "
-            f"to train on it alone set data.root to this folder; if it is a class, give it another name"
+            f"to train on it alone set data.root to this folder; if it is a class, give it "
+            f"another name"
         )
 
 

@@ -4,10 +4,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from ssl_parts.data.decode import exif_orientation, open_image
+from ssl_parts.data.decode import open_image, stated_orientation
 from ssl_parts.errors import DataError
 
 
@@ -43,17 +40,6 @@ def read_header(source: str | PathLike | bytes | memoryview, path: str) -> Heade
     """
     try:
         with open_image(Path(source) if isinstance(source, str | PathLike) else source) as image:
-            return Header(image.width, image.height, exif_orientation(image))
+            return Header(image.width, image.height, stated_orientation(image))
     except Exception as error:  # damaged files raise nearly anything
         raise DataError(f"{path}: cannot read the head of this image ({error})") from error
-
-
-def turn(mask: Tensor, orientation: int) -> Tensor:
-    """A mask (..., H, W) turned as EXIF turns its picture; (..., W, H) for orientations 5 to 8."""
-    if orientation in (5, 6, 7, 8):
-        mask = mask.transpose(-1, -2)
-    if orientation in (2, 3, 6, 7):
-        mask = torch.flip(mask, (-1,))
-    if orientation in (3, 4, 7, 8):
-        mask = torch.flip(mask, (-2,))
-    return mask.contiguous()

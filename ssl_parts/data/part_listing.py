@@ -24,7 +24,7 @@ def list_pairs(root: Path, name: str, allow_partial: bool) -> Listing:
 
     Raises:
         DataError: folders missing, images without masks that were not allowed, names that fit
-            twice.
+        twice.
     """
     remarks: list[str] = []
     paths: list[str] = []
@@ -74,7 +74,8 @@ def _places(root: Path, name: str, remarks: list[str]) -> dict[str, tuple[str, s
     for split, folders in tops.items():
         if len(folders) > 1:
             raise DataError(
-                f"{name}: {folders[0]}/ and {folders[1]}/ in {root} both look like split {split}; keep one of them"
+                f"{name}: {folders[0]}/ and {folders[1]}/ in {root} both look like split {split}; "
+                f"keep one of them"
             )
     prefixes = {split: f"{folders[0]}/" for split, folders in tops.items()}
     prefixes = {"train": prefixes.get("train", "")} | prefixes
@@ -85,7 +86,8 @@ def _places(root: Path, name: str, remarks: list[str]) -> dict[str, tuple[str, s
         if lacking and split == "train":
             place = root / prefixes[split]
             raise DataError(
-                f"{name}: no folder {place / lacking[0]}; it wants images/NAME.jpg and masks/NAME.png, and {place} "
+                f"{name}: no folder {place / lacking[0]}; it wants images/NAME.jpg and "
+                f"masks/NAME.png, and {place} "
                 f"holds {list_folder(place)}"
             )
         if lacking:
@@ -110,7 +112,8 @@ def _pair(
     twice = [stem for stem, n in Counter(without_suffix(path) for path in images).items() if n > 1]
     if twice:
         raise DataError(
-            f"{root / image_folder} holds several images {min(twice)}.*, which share one mask; keep one of them"
+            f"{root / image_folder} holds several images {min(twice)}.*, which share one mask; "
+            f"keep one of them"
         )
     files = read_tree(root / mask_folder).images
     masks = {without_suffix(file): file for file in files if suffix_of(file) in LOSSLESS}
@@ -121,7 +124,8 @@ def _pair(
         remarks.append(f"{counted(len(unused), 'mask')} without an image: {first_of(unused)}")
     if files and not masks:
         raise DataError(
-            f"{root / mask_folder}: masks are {suffix_of(files[0])} files, which do not keep ids as they were written; "
+            f"{root / mask_folder}: masks are {suffix_of(files[0])} files, which do not keep ids "
+            f"as they were written; "
             "save them as PNG"
         )
     return {path: f"{mask_folder}/{mask}" for path, mask in pairs.items()}
@@ -131,7 +135,8 @@ def _lacking(root: Path, name: str, lacking: list[str], number: int) -> str:
     folder, slash, below = min(lacking).partition("images/")
     first = f"{folder}masks/{without_suffix(below)}.png" if slash else min(lacking)
     return (
-        f"{name}: {len(lacking)} of {number} images in {root} have no mask (first: {first}); use those that have with "
+        f"{name}: {len(lacking)} of {number} images in {root} have no mask (first: {first}); use "
+        f"those that have with "
         "data.allow_partial=true"
     )
 
@@ -160,7 +165,8 @@ def read_part_names(root: Path) -> list[str]:
         names.pop(IGNORE)  # "255": "ignore"
     if sorted(names) != list(range(1, len(names) + 1)):
         raise DataError(
-            f"{file}: ids are {sorted(names)[:8]}; parts count from 1 without a gap, 0 is background"
+            f"{file}: ids are {sorted(names)[:8]}; parts count from 1 without a gap, 0 is "
+            f"background"
         )
     return _checked([names[k] for k in sorted(names)], file)
 
@@ -168,7 +174,8 @@ def read_part_names(root: Path) -> list[str]:
 def _checked(names: list[str], file: Path) -> list[str]:
     if len(names) > MAX_PARTS:
         raise DataError(
-            f"{file} names {len(names)} parts; at most {MAX_PARTS} are possible (ids are 8 bits, 255 is not judged)"
+            f"{file} names {len(names)} parts; at most {MAX_PARTS} are possible (ids are 8 bits, "
+            f"255 is not judged)"
         )
     return names
 
@@ -190,6 +197,7 @@ def _class_folders(images: list[str], remarks: list[str]) -> list[str]:
     folders = [path.split("/", 1)[0] if "/" in path else "" for path in images]
     if len(set(folders)) > 1 and "" in folders:
         remarks.append(
-            f"{counted(folders.count(''), 'image')} beside the folders in images/, so these are no classes"
+            f"{counted(folders.count(''), 'image')} beside the folders in images/, so these are "
+            f"no classes"
         )
     return folders if len(set(folders)) > 1 and "" not in folders else []

@@ -92,7 +92,8 @@ def read_shard(shard: Path) -> ShardIndex:
         for member in _members(shard, found):
             if member.offset_data + member.size > length:
                 raise DataError(
-                    f"{shard} is cut short: {member.name} ends behind its end; fetch the shard again"
+                    f"{shard} is cut short: {member.name} ends behind its end; fetch the shard "
+                    f"again"
                 )
             _take(member, found, stream, shard)
     if not found.pictures:
@@ -130,7 +131,8 @@ def _check_end(shard: Path, offset: int, found: _Found) -> None:
         while rest:
             if rest.strip(b"\0"):
                 raise DataError(
-                    f"{shard} is damaged at byte {offset:,}: what follows cannot be read; fetch the "
+                    f"{shard} is damaged at byte {offset:,}: what follows cannot be read; fetch "
+                    f"the "
                     "shard again, or pack it again if it is two archives behind each other"
                 )
             rest = stream.read(CHUNK)

@@ -6,21 +6,22 @@ import re
 from dataclasses import dataclass
 
 STEMS = {
-    "train": "train", "training": "train", "trainval": "train",
+    "train": "train", "training": "train", "trainval": "train", "test": "test", "testing": "test",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
 }  # fmt: skip
 # words that say nothing beside the split: train_images, Test Set, split-train
 FILLERS = (
-    "set", "sets", "data", "dataset", "image", "images", "img", "imgs", "jpg", "jpeg", "jpegs", "png",
-    "photo", "photos", "picture", "pictures", "folder", "split", "file", "files", "shard", "shards",
+    "set", "sets", "data", "dataset", "image", "images", "img", "imgs", "jpg", "jpeg", "jpegs",
+    "png", "photo", "photos", "picture", "pictures", "folder", "split", "file", "files", "shard",
+    "shards",
 )  # fmt: skip
 WORD = re.compile(rf"({'|'.join(sorted(STEMS, key=len, reverse=True))})({'|'.join(FILLERS)})?\d*")
 
 
 @dataclass(frozen=True)
 class SplitName:
-    """The split that a name speaks of; `rest`: its other words, "" for train, test1 or val_images."""
+    """The split that a name speaks of; `rest`: its other words, "" for train, test1 or
+    val_images."""
 
     split: str
     rest: str

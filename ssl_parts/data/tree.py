@@ -20,22 +20,23 @@ from ssl_parts.data.sets.index_cache import (
 from ssl_parts.errors import DataError
 
 SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm",
+    ".pgm", ".avif",
 )  # fmt: skip
 # what lies beside images as a rule and is none
 SIDECARS = (
-    ".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".log", ".ini",
-    ".db", ".mat", ".npy", ".npz", ".pkl", ".h5", ".py", ".ipynb", ".url", ".lnk", ".sha256", ".md5", ".cls",
+    ".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html", ".htm",
+    ".log", ".ini", ".db", ".mat", ".npy", ".npz", ".pkl", ".h5", ".py", ".ipynb", ".url", ".lnk",
+    ".sha256", ".md5", ".cls",
 )  # fmt: skip
 # folders of operating systems and network disks that hold thumbnails or deleted files
 SYSTEM = (
-    "__macosx", "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
-    "system volume information", "lost+found", "__pycache__",
+    "__macosx", "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "lost+found",
+    "$recycle.bin", "system volume information", "__pycache__",
 )  # fmt: skip
 VERSION = 2  # of the kept list
 LARGE = 5_000  # images from which on it is kept
-# nanoseconds that a folder must be left alone: times on network disks are coarse
-SETTLED = 3 * 10**9
+SETTLED = 3 * 10**9  # nanoseconds that a folder must be left alone: network disks are coarse
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ def suffix_of(name: str) -> str:
 
 def _refuse(error: OSError) -> None:
     raise DataError(
-        f"cannot read the folder {error.filename} ({error.strerror}); mend its permissions, or move "
+        f"cannot read the folder {error.filename} ({error.strerror}); mend its permissions, or "
+        f"move "
         "it out of data.root"
     ) from error
 

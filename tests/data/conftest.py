@@ -2,7 +2,9 @@
 flips show.
 """
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,20 @@ def write_text() -> Callable[[Path, str], None]:
         path.write_text(text)
 
     return write
+
+
+@pytest.fixture
+def folder() -> Iterator[Callable[[], Path]]:
+    """folder(): a new empty one, as often as an example wants one; all are removed at the end."""
+    made: list[Path] = []
+
+    def new() -> Path:
+        made.append(Path(tempfile.mkdtemp()))
+        return made[-1]
+
+    yield new
+    for place in made:
+        shutil.rmtree(place)
 
 
 @pytest.fixture

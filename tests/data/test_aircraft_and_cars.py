@@ -179,7 +179,32 @@ def test_cars_without_test_labels(cars):
     rows = [(1, 1, 9, 9, f"{i + 1:05d}.jpg") for i in range(6)]
     (cars / "cars_test_annos_withlabels.mat").unlink()
     savemat(cars / "devkit/cars_test_annos.mat", annotations(rows, (*FIELDS[:4], "fname")))
-    assert build_dataset("cars", cars, "test", allow_partial=True).labels.tolist() == [-1] * 6
+    data = build_dataset("cars", cars, "test", allow_partial=True)
+    assert data.labels.tolist() == [-1] * 6
+    assert "no labels: fetch cars_test_annos_withlabels.mat" in data.remarks.sentences()[0]
+
+
+def test_cars_as_kaggle_has_them(cars):
+    """Since the official page is gone: doubled folders, and often neither labels of the test
+    images nor the devkit.
+    """
+    paths = {
+        split: build_dataset("cars", cars, split, allow_partial=True).paths
+        for split in ("train", "test")
+    }
+    for split in ("train", "test"):
+        (cars / f"cars_{split}").rename(cars / "x")
+        (cars / f"cars_{split}").mkdir()
+        (cars / "x").rename(cars / f"cars_{split}/cars_{split}")
+        data = build_dataset("cars", cars, split, allow_partial=True)
+        assert data.paths == [f"cars_{split}/{path}" for path in paths[split]] and data[
+            0
+        ].image.shape == (3, 40, 60)
+    (cars / "devkit").rename(cars / "else")
+    with pytest.raises(
+        DataError, match=r"cars_train and cars_test need devkit/ \(cars_devkit\.tgz\)"
+    ):
+        build_dataset("cars", cars, allow_partial=True)
 
 
 def test_cars_in_class_folders(tmp_path, write_image, write_text):

@@ -18,8 +18,7 @@ WING, TAIL = {"id": 1, "name": "wing"}, {"id": 2, "name": "tail"}
 @pytest.fixture
 def coco(tmp_path, write_image):
     """coco(annotations, images, categories, split, size, **save): images of 40 x 32, and their
-    file.
-    """
+    file."""
 
     def write(rows, images=None, categories=(WING, TAIL), split="train", size=(32, 40), **save):
         images = images or [{"id": 1, "file_name": "1.jpg", "width": 40, "height": 32}]
@@ -99,10 +98,19 @@ def test_a_split_without_regions_is_left_out(coco):
         ({"segmentation": [[1, 2, 10**400, 4, 5, 6]]}, ["annotation 7", "no pixels"]),
         ({"segmentation": "polygon"}, ["annotation 7", "polygon"]),
         ({"segmentation": {"counts": [1, 2]}}, ["annotation 7", "3 pixels"]),
-        ({"segmentation": {"counts": [-1, 1281], "size": [32, 40]}}, ["annotation 7", "no list of whole"]),
-        ({"segmentation": {"counts": None, "size": [32, 40]}}, ["annotation 7", "run lengths None"]),
+        (
+            {"segmentation": {"counts": [-1, 1281], "size": [32, 40]}},
+            ["annotation 7", "no list of whole"],
+        ),
+        (
+            {"segmentation": {"counts": None, "size": [32, 40]}},
+            ["annotation 7", "run lengths None"],
+        ),
         ({"segmentation": {"counts": [10**12], "size": [10**6, 10**6]}}, ["does not fit"]),
-        ({"segmentation": [[100, 100, 200, 100, 200, 200]]}, ["annotation 7", "outside the image of 40 x 32"]),
+        (
+            {"segmentation": [[100, 100, 200, 100, 200, 200]]},
+            ["annotation 7", "outside the image of 40 x 32"],
+        ),
         ({"segmentation": [[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]]}, ["between 0 and 1"]),
         ({"image_id": None}, ["annotation 7", "image_id"]),
         ({"image_id": [1]}, ["annotation 7", "image_id"]),
@@ -110,7 +118,7 @@ def test_a_split_without_regions_is_left_out(coco):
         ({"category_id": 99}, ["annotation 7", "no category 99"]),
         ({"image_id": 5}, ["annotation 7", "no image 5"]),
     ],
-)  # fmt: skip
+)
 def test_damaged_rows_are_named(coco, change, words):
     root = coco([change])
     with pytest.raises(DataError) as caught:

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 
@@ -8,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 
 from ssl_parts.data import decode as decoding
-from ssl_parts.data.decode import MAX_PIXELS, decode_image, decode_mask, looks_whole
+from ssl_parts.data.decode import MAX_PIXELS, _check_size, decode_image, decode_mask, looks_whole
 from ssl_parts.errors import DataError
 
 RAMP = np.stack(
@@ -182,3 +183,68 @@ def test_looks_whole():
         assert looks_whole(data)
         assert not looks_whole(data[:-20])
     assert not looks_whole(b"") and not looks_whole(b"not an image")
+
+
+def test_strips_give_what_the_whole_image_gives(tmp_path, monkeypatch):
+    """Strips of a few rows, against PIL's conversion of the whole image at once."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (23, 17, 4), dtype=np.uint8)
+    images = {
+        mode: Image.fromarray(pixels).convert(mode)
+        for mode in ("RGB", "RGBA", "LA", "L", "CMYK", "1")
+    }
+    images["P"] = Image.fromarray(pixels[..., :3]).quantize(9)
+    images["F"] = Image.fromarray(rng.random((23, 17)).astype(np.float32))
+    images["I;16"] = Image.fromarray(rng.integers(0, 65535, (23, 17), dtype=np.uint16))
+    for number, (mode, image) in enumerate(images.items()):
+        path = tmp_path / f"{number}.tif"
+        image.save(path, **({"transparency": 3} if mode == "P" else {}))
+        whole = decode_image(path)
+        with monkeypatch.context() as patch:
+            patch.setattr("ssl_parts.data.decode.STRIP", 40)
+            assert torch.equal(decode_image(path), whole), mode
+        if mode in ("RGB", "L", "CMYK", "1"):
+            assert np.array_equal(whole.permute(1, 2, 0), image.convert("RGB")), mode
+
+
+@pytest.mark.parametrize(
+    ("side", "mode", "kind", "fits"),
+    [
+        (8000, "RGB", "JPEG", True),
+        (8100, "RGB", "JPEG", False),
+        (9400, "L", "PNG", True),
+        (9460, "L", "PNG", False),
+        (8100, "RGBA", "PNG", False),
+        (5400, "RGBA", "WEBP", True),
+        (5500, "RGBA", "WEBP", False),
+        (8100, "F", "TIFF", False),
+    ],
+)
+def test_what_would_take_too_much_memory_is_refused_by_name(side, mode, kind, fits):
+    """The estimate itself: bytes PIL keeps (4, or 1 for L), 3 of the result, 8 more in WebP's
+    decoder.
+    """
+    image = Image.new(mode, (1, 1))
+    image._size, image.format = (side, side), kind
+    if fits:
+        _check_size(image, "x.jpg")
+    else:
+        with pytest.raises(
+            DataError,
+            match=rf"x\.jpg: {side} x {side} pixels \({kind}, {mode}\).*make the image smaller",
+        ):
+            _check_size(image, "x.jpg")
+
+
+def test_formats_that_start_programs_are_not_opened(tmp_path, monkeypatch):
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = tmp_path / "bird.jpg"
+    path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n0 0 64 64 rectfill\n%%EOF\n"
+    )
+    for decode in (decode_image, decode_mask):
+        with pytest.raises(DataError, match=r"bird\.jpg.*none of the formats JPEG"):
+            decode(path)
+    assert not looks_whole(path) and not (tmp_path / "started").exists()

@@ -35,8 +35,10 @@ def test_letters_beyond_ascii(tmp_path):
     file.write_bytes("0.jpg,Mésange\n1.jpg,b\n".encode("cp1252"))
     labels, remarks = read_labels(file, IMAGES[:2])
     assert labels == ["Mésange", "b"] and "cp1252" in remarks[0]
-    # the same letters to a reader: as files on a Mac
-    composed, apart = "M\u00e9sange", "Me\u0301sange"
+    composed, apart = (
+        "M\u00e9sange",
+        "Me\u0301sange",
+    )  # the same letters to a reader: as files on a Mac
     file.write_text(f"{composed}.jpg,{apart}\n1.jpg,{composed}\n", encoding="utf-8")
     assert read_labels(file, [f"{apart}.jpg", "1.jpg"])[0] == [composed, composed]
 

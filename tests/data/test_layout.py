@@ -25,23 +25,40 @@ def of(*paths, labelled=True):
     ("paths", "expected"),
     [
         (PLAIN, "train/a train/a train/b test/a test/b"),
-        (["Training Set/A/1.jpg", "Training Set/B/2.jpg", "TEST/A/1.jpg"], "train/A train/B test/A"),
+        (
+            ["Training Set/A/1.jpg", "Training Set/B/2.jpg", "TEST/A/1.jpg"],
+            "train/A train/B test/A",
+        ),
         (["train2017/a/1.jpg", "train2017/b/1.jpg", "val2017/a/2.jpg"], "train/a train/b val/a"),
         (["trainval/a/1.jpg", "trainval/b/1.jpg", "test/a/2.jpg"], "train/a train/b test/a"),
         (["train/1.jpg", "test1/2.jpg"], "train test"),
-        (["archive/x/train/a/1.jpg", "archive/x/train/b/1.jpg", "archive/x/test/b/2.jpg"], "train/a train/b test/b"),
-        (["train/images/a/1.jpg", "train/images/b/1.jpg", "test/images/a/2.jpg"], "train/a train/b test/a"),
-        (["train/birds/a/1.jpg", "train/birds/b/1.jpg", "test/birds/a/2.jpg"], "train/a train/b test/a"),
-        (["a/train/1.jpg", "a/test/2.jpg", "b/train/3.jpg", "b/test/x/4.jpg"], "train/a test/a train/b test/b"),
+        (
+            ["archive/x/train/a/1.jpg", "archive/x/train/b/1.jpg", "archive/x/test/b/2.jpg"],
+            "train/a train/b test/b",
+        ),
+        (
+            ["train/images/a/1.jpg", "train/images/b/1.jpg", "test/images/a/2.jpg"],
+            "train/a train/b test/a",
+        ),
+        (
+            ["train/birds/a/1.jpg", "train/birds/b/1.jpg", "test/birds/a/2.jpg"],
+            "train/a train/b test/a",
+        ),
+        (
+            ["a/train/1.jpg", "a/test/2.jpg", "b/train/3.jpg", "b/test/x/4.jpg"],
+            "train/a test/a train/b test/b",
+        ),
         (["a/1.jpg", "b/deep/2.jpg"], "train/a train/b"),
         (["download/a/1.jpg", "download/b/2.jpg"], "train/a train/b"),
         (["1.jpg", "2.jpg"], "train train"),
         (["photos/1.jpg", "photos/2.jpg"], "train train"),
         (["archive/1.jpg", "archive/more/2.jpg"], "train train"),
-        (["train_station/1.jpg", "train_railway/1.jpg", "test_tube/2.jpg"],
-         "train/train_station train/train_railway train/test_tube"),
+        (
+            ["train_station/1.jpg", "train_railway/1.jpg", "test_tube/2.jpg"],
+            "train/train_station train/train_railway train/test_tube",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_clear_is_recognised(paths, expected):
     assert list(of(*paths)[0].values()) == expected.split()
 

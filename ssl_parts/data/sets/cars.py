@@ -50,15 +50,26 @@ class Cars(ListedImages):
         allow_partial: bool = False,
         seed: int = 0,
     ) -> None:
-        for marks, read in LAYOUTS:
-            try:
-                place = find_root(self.name, root, marks, INNER)
-            except DataError:
-                if root is None or not Path(root).is_dir():
-                    raise
-                continue
-            return super().__init__(read(place), self.published, split, allow_partial, seed)
-        raise DataError(_no_layout(open_root(self.name, root)))
+        place = open_root(self.name, root)
+        super().__init__(_list(place), self.published, split, allow_partial, seed)
+
+
+def _list(root: Path) -> Listing:
+    """The first layout that is there."""
+    for marks, read in LAYOUTS:
+        try:
+            place = find_root(Cars.name, root, marks, INNER)
+        except DataError:
+            continue
+        try:
+            return read(place)
+        except DataError:
+            raise
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise DataError(
+                f"{place}: the annotations of Stanford Cars are damaged ({error})"
+            ) from error
+    raise DataError(_no_layout(root))
 
 
 def _no_layout(root: Path) -> str:

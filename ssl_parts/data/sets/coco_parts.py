@@ -132,7 +132,8 @@ def _join_categories(files: dict[str, CocoFile]) -> dict[int, str]:
             if before != name or moved:
                 was = f"{before!r}" if before != name else f"{ids[name]}"
                 raise DataError(
-                    f"{content.file}: category {key} is {name!r}, but in the splits before it is {was}; number the parts "
+                    f"{content.file}: category {key} is {name!r}, but in the splits before it is {was}; number the "
+                    f"parts "
                     "alike in all splits"
                 )
         names |= content.categories

@@ -100,7 +100,15 @@ def _read_lists(root: Path, version: str) -> Listing:
             species = {row["image_id"]: int(row["category_id"]) for row in content["annotations"]}
             rows = [(str(row["file_name"]), species[row["id"]]) for row in content["images"]]
             names = {int(row["id"]): str(row["name"]) for row in content.get("categories", [])}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise DataError(
                 f"inat {version}: cannot read {file} ({type(error).__name__}: {error})"
             ) from error

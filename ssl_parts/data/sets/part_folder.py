@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssl_parts.data.decode import decode_mask
+from ssl_parts.data.decode import decode_mask, turn
 from ssl_parts.data.geometry import resize_mask, same_shape
-from ssl_parts.data.orientation import read_header, turn
+from ssl_parts.data.orientation import read_header
 from ssl_parts.data.part_listing import list_pairs, read_part_names
 from ssl_parts.data.records import IGNORE
 from ssl_parts.data.remarks import first_of
