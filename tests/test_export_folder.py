@@ -146,7 +146,7 @@ def test_a_disk_that_cannot_be_written_is_one_sentence(encoders, tmp_path, monke
         write(encoders[1], out)
     assert encoder_hash(open_encoder(out)) == encoder_hash(encoders[0])
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ConfigError, match="cannot be written|is there already"):
+    with pytest.raises(ConfigError, match=r"cannot be written|is there already"):
         write(encoders[0], tmp_path / "file" / "out")
 
 

@@ -15,8 +15,8 @@ from .modes import evaluating as evaluating
 from .opening import open_encoder as open_encoder
 from .provenance import encoder_hash as encoder_hash
 from .read import read_tensors as read_tensors
+from .report import LoadReport as LoadReport
 from .sources import locate as locate
-from .weights import LoadReport as LoadReport
 from .weights import load_weights as load_weights
 
 __all__ = [

@@ -6,16 +6,14 @@ patches.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ssl_parts.encoders.families import Layout, layout_of
+from ssl_parts.encoders.report import LoadReport
 from ssl_parts.errors import ConfigError
-
-if TYPE_CHECKING:
-    from ssl_parts.encoders.weights import LoadReport
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ kept.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ssl_parts.encoders.candidates import Candidate
 from ssl_parts.encoders.constructor import create_skeleton
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.encoders.layouts import TORCHVISION
+from ssl_parts.encoders.report import StatedInput
 from ssl_parts.encoders.sources import Located
 from ssl_parts.errors import ConfigError, WeightsError
 
@@ -39,22 +39,6 @@ SAME, SYMMETRIC = "same", "symmetric"
 # nats of a channel; how many times smaller another convention's must be
 SUSPICIOUS, BETTER = 0.25, 4.0
 IMAGES_ENOUGH = 4
-
-
-@dataclass(frozen=True)
-class StatedInput:
-    """What weights say they expect: RGB statistics, "same" or "symmetric" padding or None, and who
-    says so.
-
-    usual: mean and std are only those which networks of this kind usually have, so others may be
-    asked for.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    padding: str | None
-    source: str
-    usual: bool = False
 
 
 def stated_input(located: Located, candidate: Candidate, name: str) -> StatedInput | None:

@@ -1,7 +1,6 @@
 """Weights in: find the encoder inside a checkpoint, load it, and account for every tensor."""
 
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,49 +18,13 @@ from ssl_parts.encoders.candidates import (
 from ssl_parts.encoders.encoder import Encoder
 from ssl_parts.encoders.families import head_prefixes
 from ssl_parts.encoders.hugging_face import State
-from ssl_parts.encoders.inputs import StatedInput, stated_input
+from ssl_parts.encoders.inputs import stated_input
 from ssl_parts.encoders.read import read_checkpoint
+from ssl_parts.encoders.report import LoadReport
 from ssl_parts.encoders.sources import Located, locate
 from ssl_parts.errors import WeightsError
 
 logger = logging.getLogger(__name__)
-
-ENOUGH = 0.5  # share of the encoder's tensors below which partial weights are mostly noise
-
-
-@dataclass
-class LoadReport:
-    """What happened to each tensor. `summary()` is one line for a log, with examples."""
-
-    path: str
-    found: str  # where in the file: nested keys and prefix
-    matched: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)  # tensors of the encoder that the file lacks
-    # tensors of the file without a place, classifiers included
-    unexpected: list[str] = field(default_factory=list)
-    # "name: (file's shape) for (encoder's shape)"
-    mismatched: list[str] = field(default_factory=list)
-    stated: StatedInput | None = None  # what the weights say of their input
-
-    @property
-    def total(self) -> int:
-        """Number of tensors the encoder needs."""
-        return len(self.matched) + len(self.missing) + len(self.mismatched)
-
-    @property
-    def mostly(self) -> bool:
-        """Whether at least half of the encoder's tensors are there."""
-        return len(self.matched) >= ENOUGH * self.total
-
-    def summary(self) -> str:
-        """Counts, and up to three examples of each kind of trouble."""
-        parts = [f"{len(self.matched)} of {self.total} encoder tensors matched (at {self.found})"]
-        for kind in ("missing", "mismatched", "unexpected"):
-            names = getattr(self, kind)
-            if names:
-                shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-                parts.append(f"{len(names)} {kind} ({shown})")
-        return "; ".join(parts)
 
 
 def load_weights(
