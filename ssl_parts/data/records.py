@@ -39,7 +39,7 @@ def without_ignored(mask: Tensor) -> Tensor:
 class PartsDataset(Protocol):
     """What `build_dataset` returns. `labels` and `paths` are known without decoding any image.
 
-    Sets on disk also have `remarks` (`ssl_parts.data.remarks.Remarks`: what was left out, taken
+    Sets on disk also have `remarks` (`ssl_parts.data.sets.remarks.Remarks`: what was left out, taken
     for something or mended) and `account` (what was taken for what, a sentence a split).
     """
 

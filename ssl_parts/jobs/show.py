@@ -14,7 +14,7 @@ from torch import Tensor
 from ssl_parts.data.decode import decode_image
 from ssl_parts.data.geometry import fit_image
 from ssl_parts.data.order import evenly_spaced
-from ssl_parts.data.tree import SUFFIXES, list_images
+from ssl_parts.data.sets.tree import SUFFIXES, list_images
 from ssl_parts.encoders import Encoder, build_encoder, open_encoder
 from ssl_parts.encoders.pictures import (
     as_colours,

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from ssl_parts.data.bank import ImageBank
-from ssl_parts.data.coco_masks import rasterise, read_outline
 from ssl_parts.data.sets.catalogue import build_dataset
+from ssl_parts.data.sets.coco_masks import rasterise, read_outline
 from ssl_parts.errors import ConfigError, DataError
 
 SQUARE = [4, 4, 20, 4, 20, 12, 4, 12]  # 16 x 8 pixels

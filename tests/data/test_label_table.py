@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssl_parts.data.label_table import read_labels
+from ssl_parts.data.sets.label_table import read_labels
 from ssl_parts.errors import DataError
 
 IMAGES = ["0.jpg", "1.jpg", "2.jpg"]

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from ssl_parts.data.layout import read_layout
-from ssl_parts.data.split_names import SplitName, split_of
+from ssl_parts.data.sets.layout import read_layout
+from ssl_parts.data.sets.split_names import SplitName, split_of
 from ssl_parts.errors import DataError
 
 PLAIN = ["train/a/1.jpg", "train/a/2.jpg", "train/b/1.jpg", "test/a/3.jpg", "test/b/3.jpg"]

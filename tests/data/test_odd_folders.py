@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ssl_parts.data.label_table import read_labels
-from ssl_parts.data.layout import read_layout
+from ssl_parts.data.sets.label_table import read_labels
+from ssl_parts.data.sets.layout import read_layout
 from ssl_parts.errors import DataError
 
 SPELLINGS = {

@@ -7,8 +7,8 @@ from matplotlib.path import Path as MplPath
 from PIL import Image
 
 from ssl_parts.data.bank import ImageBank
-from ssl_parts.data.coco_masks import rasterise, read_outline
 from ssl_parts.data.sets.catalogue import build_dataset
+from ssl_parts.data.sets.coco_masks import rasterise, read_outline
 from ssl_parts.errors import ConfigError, DataError
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from ssl_parts.data.text import read_text
+from ssl_parts.data.sets.text import read_text
 from ssl_parts.errors import ConfigError, DataError
 
 SHOWN = 3

@@ -17,8 +17,8 @@ import numpy as np
 from ssl_parts.data.sets.archive import Published, find_root, list_folder, open_root
 from ssl_parts.data.sets.image_files import ListedImages, Listing
 from ssl_parts.data.sets.mat import read_mat
-from ssl_parts.data.text import read_text
-from ssl_parts.data.tree import list_images
+from ssl_parts.data.sets.text import read_text
+from ssl_parts.data.sets.tree import list_images
 from ssl_parts.errors import DataError
 
 INNER = ("stanford_cars", "stanford-cars", "cars", "car_data", "car_data/car_data")

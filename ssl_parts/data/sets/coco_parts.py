@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssl_parts.data.coco_file import CocoFile, CocoImage, Region, read_coco
-from ssl_parts.data.coco_frame import Frame, draw_region
-from ssl_parts.data.coco_places import find_files, resolve_names
 from ssl_parts.data.orientation import read_header
 from ssl_parts.data.records import MAX_PARTS
 from ssl_parts.data.sets.archive import find_root
+from ssl_parts.data.sets.coco_file import CocoFile, CocoImage, Region, read_coco
+from ssl_parts.data.sets.coco_frame import Frame, draw_region
+from ssl_parts.data.sets.coco_places import find_files, resolve_names
 from ssl_parts.data.sets.image_files import ListedImages, Listing
 from ssl_parts.errors import DataError
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_parts.data.layout import Layout, read_layout
-from ssl_parts.data.remarks import tallied
 from ssl_parts.data.sets.archive import Census, find_root
 from ssl_parts.data.sets.image_files import ImageFiles
+from ssl_parts.data.sets.layout import Layout, read_layout
+from ssl_parts.data.sets.remarks import tallied
 from ssl_parts.data.sets.splits import choose_split, cut
-from ssl_parts.data.tree import SUFFIXES, Tree, read_tree
+from ssl_parts.data.sets.tree import SUFFIXES, Tree, read_tree
 from ssl_parts.errors import ConfigError, DataError
 
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")

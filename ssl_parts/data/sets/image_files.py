@@ -12,8 +12,8 @@ from torch import Tensor
 from ssl_parts.data.decode import decode_image
 from ssl_parts.data.flip import left_right_pairs
 from ssl_parts.data.records import Sample
-from ssl_parts.data.remarks import Remarks, counted
 from ssl_parts.data.sets.archive import Census, Published, inside, missing_files, require_complete
+from ssl_parts.data.sets.remarks import Remarks, counted
 from ssl_parts.data.sets.splits import choose_split
 
 

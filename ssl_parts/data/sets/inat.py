@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ssl_parts.data.sets.archive import find_root
 from ssl_parts.data.sets.image_files import ListedImages, Listing
-from ssl_parts.data.tree import list_images
+from ssl_parts.data.sets.tree import list_images
 from ssl_parts.errors import ConfigError, DataError
 
 # version → split → the folders it may have; the public validation set is what results are reported

@@ -17,7 +17,7 @@ from ssl_parts.data.decode import decode_mask
 from ssl_parts.data.sets.aircraft import cut_banner
 from ssl_parts.data.sets.archive import find_root, inside, missing_files, read_lines
 from ssl_parts.data.sets.image_files import ListedImages, Listing
-from ssl_parts.data.tree import list_images
+from ssl_parts.data.sets.tree import list_images
 from ssl_parts.errors import DataError
 
 PARTS = {"nose": "nose", "vertical stabiliser": "VS", "wheel": "wheel", "wing": "wing"}

@@ -20,11 +20,11 @@ from torch import Tensor
 from ssl_parts.data.decode import decode_mask, turn
 from ssl_parts.data.geometry import resize_mask, same_shape
 from ssl_parts.data.orientation import read_header
-from ssl_parts.data.part_listing import list_pairs, read_part_names
 from ssl_parts.data.records import IGNORE
-from ssl_parts.data.remarks import first_of
 from ssl_parts.data.sets.archive import Published, find_root
 from ssl_parts.data.sets.image_files import ListedImages, Listing
+from ssl_parts.data.sets.part_listing import list_pairs, read_part_names
+from ssl_parts.data.sets.remarks import first_of
 from ssl_parts.errors import DataError
 
 RESIZED = "{n} masks have another size than their image and are resized to it"

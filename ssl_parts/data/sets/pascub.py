@@ -15,7 +15,7 @@ from torch import Tensor
 from ssl_parts.data.decode import decode_mask
 from ssl_parts.data.sets.archive import find_root
 from ssl_parts.data.sets.image_files import ListedImages, Listing
-from ssl_parts.data.tree import list_images
+from ssl_parts.data.sets.tree import list_images
 from ssl_parts.errors import DataError
 
 PARTS = (

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_parts.data.remarks import counted, first_of, tallied
 from ssl_parts.data.sets.archive import Census, open_root, read_lines
 from ssl_parts.data.sets.image_files import ImageFiles
 from ssl_parts.data.sets.index_cache import index_file, load_index, save_index
+from ssl_parts.data.sets.remarks import counted, first_of, tallied
+from ssl_parts.data.sets.shard_index import ODDITIES, ShardIndex, read_shard
+from ssl_parts.data.sets.split_names import split_of
 from ssl_parts.data.sets.splits import choose_split
-from ssl_parts.data.shard_index import ODDITIES, ShardIndex, read_shard
-from ssl_parts.data.split_names import split_of
-from ssl_parts.data.tree import visit
+from ssl_parts.data.sets.tree import visit
 from ssl_parts.errors import DataError
 
 VERSION = 2

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_parts.data.remarks import counted, first_of, tallied
 from ssl_parts.data.sets.index_cache import (
     index_file,
     load_index,
@@ -17,6 +16,7 @@ from ssl_parts.data.sets.index_cache import (
     save_index,
     unpack_names,
 )
+from ssl_parts.data.sets.remarks import counted, first_of, tallied
 from ssl_parts.errors import DataError
 
 SUFFIXES = (

@@ -11,9 +11,9 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_parts.data.name_match import NameMatch, alike, plain_path
-from ssl_parts.data.remarks import counted, first_of
-from ssl_parts.data.text import read_text
+from ssl_parts.data.sets.name_match import NameMatch, alike, plain_path
+from ssl_parts.data.sets.remarks import counted, first_of
+from ssl_parts.data.sets.text import read_text
 from ssl_parts.errors import DataError
 
 SEPARATORS = (",", ";", "\t")

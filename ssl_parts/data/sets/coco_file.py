@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ssl_parts.data.coco_masks import Outline, read_outline
 from ssl_parts.data.records import MAX_PARTS
-from ssl_parts.data.remarks import counted
+from ssl_parts.data.sets.coco_masks import Outline, read_outline
+from ssl_parts.data.sets.remarks import counted
 from ssl_parts.errors import DataError
 
 EMPTY = "annotation without a region is left out", "annotations without a region are left out"

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from ssl_parts.data.coco_file import CocoFile
-from ssl_parts.data.name_match import NameMatch, plain_path
-from ssl_parts.data.remarks import counted
 from ssl_parts.data.sets.archive import inside, list_folder
-from ssl_parts.data.split_names import split_of
-from ssl_parts.data.tree import list_images
+from ssl_parts.data.sets.coco_file import CocoFile
+from ssl_parts.data.sets.name_match import NameMatch, plain_path
+from ssl_parts.data.sets.remarks import counted
+from ssl_parts.data.sets.split_names import split_of
+from ssl_parts.data.sets.tree import list_images
 from ssl_parts.errors import DataError
 
 SPELLINGS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}

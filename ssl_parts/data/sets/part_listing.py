@@ -4,15 +4,15 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from ssl_parts.data.label_table import read_labels
-from ssl_parts.data.name_match import NameMatch, without_suffix
 from ssl_parts.data.records import IGNORE, MAX_PARTS
-from ssl_parts.data.remarks import counted, first_of
 from ssl_parts.data.sets.archive import list_folder, read_lines
 from ssl_parts.data.sets.image_files import Listing
-from ssl_parts.data.split_names import split_of
-from ssl_parts.data.text import read_text
-from ssl_parts.data.tree import is_hidden, read_tree, suffix_of
+from ssl_parts.data.sets.label_table import read_labels
+from ssl_parts.data.sets.name_match import NameMatch, without_suffix
+from ssl_parts.data.sets.remarks import counted, first_of
+from ssl_parts.data.sets.split_names import split_of
+from ssl_parts.data.sets.text import read_text
+from ssl_parts.data.sets.tree import is_hidden, read_tree, suffix_of
 from ssl_parts.errors import DataError
 
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm")

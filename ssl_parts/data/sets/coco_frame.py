@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ssl_parts.data.coco_masks import Outline, rasterise
 from ssl_parts.data.decode import turn
 from ssl_parts.data.geometry import resize_mask, same_shape
 from ssl_parts.data.orientation import Header
+from ssl_parts.data.sets.coco_masks import Outline, rasterise
 from ssl_parts.errors import DataError
 
 SCALED = "{n} images have another size than their annotation file says; regions are scaled"

@@ -13,8 +13,8 @@ be two things is refused, because test images in training are not noticed later.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ssl_parts.data.remarks import counted, first_of
-from ssl_parts.data.split_names import FILLERS, split_of
+from ssl_parts.data.sets.remarks import counted, first_of
+from ssl_parts.data.sets.split_names import FILLERS, split_of
 from ssl_parts.errors import DataError
 
 FEW = 10  # of this many images one may lie beside the class folders and is left out
