@@ -51,7 +51,7 @@ from ssl_parts.parts.dense.points import hypercolumn_points
 
 SIZE, CELLS, POLISH, DIRECTIONS = 64, 512, 3, 96
 INPUT = {"mobilenetv2_100": {"mean": [0.5] * 3, "std": [0.5] * 3, "pad_type": "same"}}
-# METHODS 1.2; other encoders: all maps
+# docs/method.md, section 1.2; other encoders: all maps
 HYPERCOLUMN = {"resnet50": ["stem", "layer1", "layer2", "layer3"]}
 # x scikit-learn, x faiss, percent of inertia
 BARS = {"last map": (40, 10, 0.1), "hypercolumn": (10, 4, 0.5)}

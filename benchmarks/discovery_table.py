@@ -1,5 +1,5 @@
 """How good parts are by kind of feature and number: keypoints of birds, part masks of cars
-(METHODS 6).
+(docs/method.md, section 6).
 
     python benchmarks/discovery_table.py --root DIR --weights FILE                    # DIR: CUB, or some of its classes
     python benchmarks/discovery_table.py --root DIR --weights FILE --data carparts

@@ -18,7 +18,7 @@ import ssl_parts
 
 REPO = Path(__file__).resolve().parents[1]
 TINY = [
-    "data.images=12", "data.test_images=8", "data.size=48", "data.species=2", "views.size=48",
+    "data.images=12", "data.test_images=8", "data.size=48", "data.species=4", "views.size=48",
     "views.ids_size=8", "encoder.width=0.125", "train.batch=4", "train.base_epochs=1",
     "train.epochs=1", "train.rounds=1", "objective.hidden=16", "objective.projection=8",
     "parts.size=8", "parts.k=3", "run.precision=fp32", "run.threads=1", "run.trackers=[]",

@@ -17,7 +17,7 @@ from evaluation.config import (
 )
 from ssl_parts.configuration.checks import bounded, check_bounds
 from ssl_parts.errors import ConfigError
-from ssl_parts.parts.config import PartsConfig
+from ssl_parts.parts.config import DatasetConfig, PartsConfig
 
 
 @dataclass
@@ -217,7 +217,7 @@ class DiscoveryProtocol(ProtocolConfig):
 
     run: str | None = None  # a run's folder: judge the stores of its rounds on its training images
     draws: int = bounded(3, at_least=1)  # k-means seeds, where parts are discovered here
-    parts: PartsConfig = field(default_factory=lambda: PartsConfig(method="dataset"))
+    parts: PartsConfig = field(default_factory=DatasetConfig)
 
     def check(self, section: str = "protocol") -> None:
         """Raise ConfigError for the first value out of range."""

@@ -1,4 +1,4 @@
-"""Batches of P classes × Q images (METHODS §4), as a pure function of the step, like every order
+"""Batches of P classes × Q images (docs/method.md, section 4), as a pure function of the step, like every order
 here.
 """
 

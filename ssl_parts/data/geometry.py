@@ -16,7 +16,7 @@ from ssl_parts.data.config import Fit
 from ssl_parts.data.records import Sample
 from ssl_parts.errors import DataError
 
-CROP_SHARE = 0.875  # METHODS §1.6
+CROP_SHARE = 0.875  # docs/method.md, section 1.6
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def resnet_layers(model: ResNet) -> tuple[str, ...]:
 def _resnet_layout(model: ResNet) -> Layout:
     infos = {info["module"]: info for info in model.feature_info}
     layers = resnet_layers(model)
-    # timm's entry for the stem is taken before the max-pool, ours after it (METHODS 1.2).
+    # timm's entry for the stem is taken before the max-pool, ours after it (docs/method.md, section 1.2).
     dims = {"stem": model.feature_info[0]["num_chs"]} | {n: infos[n]["num_chs"] for n in layers}
     strides = {"stem": 4} | {n: infos[n]["reduction"] for n in layers}
     return Layout(("stem", *layers), dims, strides, dims[layers[-1]], _extract_resnet)

@@ -1,4 +1,4 @@
-"""Numbers that others have reported (METHODS §1.7), to stand beside ours for the data sets they
+"""Numbers that others have reported (docs/method.md, section 1.7), to stand beside ours for the data sets they
 belong to. Percent.
 """
 

@@ -1,5 +1,5 @@
 """OID-Aircraft (Vedaldi et al. 2014), as oid-aircraft-beta-1.tar.gz unpacks
-(data/images/aeroplane/ID.jpg), with the four part maps that part segmentation uses (METHODS §1.6):
+(data/images/aeroplane/ID.jpg), with the four part maps that part segmentation uses (docs/method.md, section 1.6):
 data_oid/ID/ID_nose.png, ID_VS.png, ID_wheel.png and ID_wing.png, and the lists train_oid.txt and
 val_oid.txt that come with them.
 

@@ -1,4 +1,4 @@
-"""PASCUB birds (Saha et al., ECCV 2022; METHODS §1.6): CUB-Parts and PASCAL-Parts as they are
+"""PASCUB birds (Saha et al., ECCV 2022; docs/method.md, section 1.6): CUB-Parts and PASCAL-Parts as they are
 handed out together, {CUB_Parts,PASCAL_Parts}/images_SPLIT/ and parts_SPLIT/NAME.png with ids
 0..10.
 
