@@ -257,7 +257,7 @@ def parse_value(text: str, node: Any) -> Any:
     if isinstance(node, EnumNode):
         return text
     texts = isinstance(node, ListConfig) and node._metadata.element_type is str
-    value = yaml.load(text, Loader=yaml.BaseLoader if texts else yaml.SafeLoader)
+    value = yaml.load(text, Loader=yaml.BaseLoader if texts else yaml.SafeLoader)  # noqa: S506 (both are safe)
     return _numbers(value) if isinstance(node, AnyNode | None) else value
 
 
