@@ -32,9 +32,7 @@ def make_encoder(config: EncoderConfig) -> Encoder:
         ConfigError, WeightsError: as `complete_config` and `build_encoder`.
     """
     config = complete_config(config)
-    config.check()
-    check_name(config.name)
-    check_arguments(str(config.name), config.arguments())
+    check_network(config)
     return build_encoder(
         str(config.name),
         config.weights,
@@ -46,6 +44,16 @@ def make_encoder(config: EncoderConfig) -> Encoder:
         allow_partial=config.allow_partial,
         **config.arguments(),
     )
+
+
+def check_network(config: EncoderConfig) -> None:
+    """Raise ConfigError unless timm knows the name and its constructor takes the arguments.
+
+    Call it before anything is built: arguments of files from elsewhere are an allow-list.
+    """
+    config.check()
+    check_name(config.name)
+    check_arguments(str(config.name), config.arguments())
 
 
 def complete_config(config: EncoderConfig, asked: Collection[str] | None = None) -> EncoderConfig:

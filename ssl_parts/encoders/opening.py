@@ -5,7 +5,7 @@ input.
 from pathlib import Path
 
 from ssl_parts.encoders.build import architecture_args, build_encoder
-from ssl_parts.encoders.completion import described_network
+from ssl_parts.encoders.completion import check_network, described_network
 from ssl_parts.encoders.config import EncoderConfig
 from ssl_parts.encoders.constructor import count_numbers, create_skeleton
 from ssl_parts.encoders.encoder import Encoder
@@ -42,7 +42,7 @@ def open_encoder(source: str | Path, which: str = "best") -> Encoder:
 
 
 def _build(config: EncoderConfig, located: Located) -> Encoder:
-    config.check()
+    check_network(config)
     name, args = str(config.name), config.arguments()
     options = {"small": config.small, "width": config.width, "last_stage": config.last_stage}
     numbers = count_numbers(create_skeleton(name, architecture_args(name, dict(args), **options)))

@@ -12,7 +12,14 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from ssl_parts.encoders import EncoderConfig, build_encoder, encoder_hash, open_encoder, seal
+from ssl_parts.encoders import (
+    EncoderConfig,
+    build_encoder,
+    encoder_hash,
+    make_encoder,
+    open_encoder,
+    seal,
+)
 from ssl_parts.encoders.constructor import constructor_keys, create_skeleton
 from ssl_parts.encoders.digests import MARK
 from ssl_parts.errors import ConfigError, WeightsError
@@ -91,7 +98,7 @@ def test_only_arguments_of_the_constructor_pass(place, key, export, run, tmp_pat
         ):
             open_encoder(which)
         with pytest.raises(ConfigError, match=f"timm_kwargs.{key} is no argument"):
-            EncoderConfig(weights=str(which)).build()
+            make_encoder(EncoderConfig(weights=str(which)))
     with pytest.raises(ConfigError, match=f"timm_kwargs.{key} is no argument"):
         build_encoder("resnet18", **{key: value})
     assert not (tmp_path / "exploded").exists()

@@ -16,7 +16,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from ssl_parts.encoders import EncoderConfig, build_encoder, complete_config, open_encoder, seal
+from ssl_parts.encoders import (
+    EncoderConfig,
+    build_encoder,
+    complete_config,
+    make_encoder,
+    open_encoder,
+    seal,
+)
 from ssl_parts.encoders.digests import MARK
 from ssl_parts.encoders.read import read_checkpoint
 from ssl_parts.errors import SslPartsError, WeightsError
@@ -203,7 +210,7 @@ def test_settings_of_somebody_s_export(export, keys, value):
     folder, content = export
     (folder / "config.json").write_text(json.dumps(replaced(content, keys, value)))
     attempt(lambda: open_encoder(folder))
-    attempt(lambda: complete_config(EncoderConfig(weights=str(folder))).build())
+    attempt(lambda: make_encoder(complete_config(EncoderConfig(weights=str(folder)))))
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +227,7 @@ def test_settings_of_somebody_s_run(run, keys, value):
     folder, content = run
     (folder / "config.yaml").write_text(yaml.safe_dump(replaced(content, keys, value)))
     attempt(lambda: open_encoder(folder))
-    attempt(lambda: complete_config(EncoderConfig(weights=str(folder))).build())
+    attempt(lambda: make_encoder(complete_config(EncoderConfig(weights=str(folder)))))
 
 
 @FEW
