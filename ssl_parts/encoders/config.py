@@ -52,16 +52,25 @@ class EncoderConfig:
         check_normalisation(self.bare_file.mean, self.bare_file.std, "encoder.bare_file.")
         if self.output_stride not in (None, 8, 16, 32):
             raise ConfigError(f"encoder.output_stride={self.output_stride} is not one of 8, 16, 32")
-        weights = self.weights
-        if weights not in (None, PRETRAINED) and not Path(str(weights)).expanduser().exists():
-            raise WeightsError(
-                f"encoder.weights={weights} does not exist; give a file, a folder or 'pretrained'"
-            )
+        if self.weights not in (None, PRETRAINED):
+            _check_place(str(self.weights))
 
     def arguments(self) -> dict[str, Any]:
         """`output_stride` and `timm_kwargs` as plain Python, those that are None left out."""
         given = {"output_stride": self.output_stride} | self.timm_kwargs
         return {str(key): _plain(value) for key, value in given.items() if value is not None}
+
+
+def _check_place(weights: str) -> None:
+    """Raise WeightsError unless there is a file or a folder."""
+    try:
+        there, reason = Path(weights).expanduser().exists(), "does not exist"
+    except (OSError, ValueError, RuntimeError) as error:
+        there, reason = False, f"cannot be opened ({error})"
+    if not there:
+        raise WeightsError(
+            f"encoder.weights={weights} {reason}; give a file, a folder or 'pretrained'"
+        )
 
 
 def check_normalisation(

@@ -72,7 +72,7 @@ def test_unknown_name_suggests_near_ones():
     with pytest.raises(
         ConfigError, match=r"'resnet5O' is not a timm model; did you mean .*resnet50"
     ):
-        EncoderConfig(name="resnet5O").check()
+        make_encoder(EncoderConfig(name="resnet5O"))
     with pytest.raises(ConfigError, match="not a timm model"):
         build_encoder("local-dir:/nowhere")
 

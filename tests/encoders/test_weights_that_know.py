@@ -144,7 +144,7 @@ def test_who_says_nothing_and_knows_nothing_is_asked(tmp_path):
         make_encoder(EncoderConfig())
     torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "w.pth")
     with pytest.raises(ConfigError, match=r"encoder.name is missing"):
-        EncoderConfig(weights=str(tmp_path / "w.pth")).check()
+        make_encoder(EncoderConfig(weights=str(tmp_path / "w.pth")))
 
 
 def test_the_home_folder_and_places_that_are_none(tmp_path, monkeypatch, run):
