@@ -64,13 +64,13 @@ class EncoderConfig:
 def _check_place(weights: str) -> None:
     """Raise WeightsError unless there is a file or a folder."""
     try:
-        there, reason = Path(weights).expanduser().exists(), "does not exist"
+        Path(weights).expanduser().stat()
     except (OSError, ValueError, RuntimeError) as error:
-        there, reason = False, f"cannot be opened ({error})"
-    if not there:
+        absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = "does not exist" if absent else f"cannot be opened ({error})"
         raise WeightsError(
             f"encoder.weights={weights} {reason}; give a file, a folder or 'pretrained'"
-        )
+        ) from error
 
 
 def check_normalisation(
