@@ -17,7 +17,7 @@ SHELLS = ("bash", "sh", "shell", "console")
 # What every training of the documentation is shrunk to, whatever its recipe.
 TINY = [
     "data.size=48", "views.size=48", "views.ids_size=8", "parts.size=8", "parts.k=3", "parts.iterations=20",
-    "parts.foreground.size=8", "train.epochs=1", "train.batch=4", "objective.hidden=16", "objective.projection=8",
+    "train.epochs=1", "train.batch=4", "objective.hidden=16", "objective.projection=8",
     "encoder=resnet18_small", "encoder.width=0.125", "run.threads=1", "run.precision=fp32", "run.trackers=[]",
 ]  # fmt: skip
 
