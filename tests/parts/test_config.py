@@ -33,6 +33,7 @@ from ssl_parts.parts.config import (
 )
 from ssl_parts.parts.foreground.build import FOREGROUNDS
 from ssl_parts.parts.methods.build import METHODS
+from ssl_parts.recipes.schemas import Config
 
 REPO = Path(__file__).resolve().parents[2]
 GROUPS, ROOM = REPO / "configs" / "parts", REPO / "ssl_parts" / "parts"
@@ -133,9 +134,10 @@ def test_keys_of_other_methods_do_not_exist(words, message, compose):
 def test_moved_keys_name_keys_that_exist():
     known = {f"parts.{key}" for kind in METHOD_CONFIGS.values() for key in flatten(kind())}
     known |= {f"parts.foreground.{k}" for f in FOREGROUND_CONFIGS.values() for k in flatten(f())}
+    known |= set(flatten(Config()))
     for old, sentence in MOVED.items():
-        named = re.findall(r"(?<!\S)parts\.[\w.]*\w", sentence)
-        assert old not in known or not old.startswith("parts.")
+        named = re.findall(r"(?<!\S)(?:parts|objective|evaluation)\.[\w.]*\w", sentence)
+        assert old not in known
         assert set(named) <= known, (old, named)
 
 
