@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluation.metrics import PairedTest, paired_test
+from evaluation.paired import PairedTest, paired_test
 from evaluation.results import Measure, Row, Unit
 
 

@@ -11,6 +11,7 @@ from types import FrameType
 
 import pytest
 import tiny_run
+from accelerate.state import AcceleratorState
 
 REPO = Path(__file__).resolve().parents[1]
 OWN = (REPO / "ssl_parts", REPO / "evaluation", REPO / "launch")
@@ -43,6 +44,7 @@ class StepFiles:
 def test_a_training_step_crosses_at_most_twenty_files(tmp_path, monkeypatch):
     short = ("train.rounds=1", "train.base_epochs=0", "run.evaluate=false", "run.control=false")
     words = tiny_run.overrides(tmp_path, *short)
+    AcceleratorState._reset_state(True)  # of an earlier test in this process
     monkeypatch.setattr(sys, "argv", ["launch/pretrain.py", *words])
     profiler = StepFiles()
     threading.setprofile(profiler)

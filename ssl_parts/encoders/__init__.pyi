@@ -7,7 +7,7 @@ from .completion import complete_config as complete_config
 from .completion import make_encoder as make_encoder
 from .config import BareFile as BareFile
 from .config import EncoderConfig as EncoderConfig
-from .digests import seal as seal
+from .digests import save_sealed as save_sealed
 from .encoder import Encoder as Encoder
 from .encoder import Features as Features
 from .inputs import suspect_input as suspect_input
@@ -34,6 +34,6 @@ __all__ = [
     "make_encoder",
     "open_encoder",
     "read_tensors",
-    "seal",
+    "save_sealed",
     "suspect_input",
 ]

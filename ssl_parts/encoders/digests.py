@@ -5,9 +5,11 @@ hash of its tensors in its own header, under `SEAL`; timm, transformers and safe
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ssl_parts.encoders.documents import read_json
@@ -59,6 +61,24 @@ def verify_export(folder: Path, *names: str) -> None:
 def seal(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Metadata for a safetensors file of these tensors, with which `verify_seal` knows them."""
     return {"format": "pt", SEAL: tensors_hash(tensors)}
+
+
+def save_sealed(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors with their seal; the same tensors give the same bytes."""
+    save_file(dict(tensors), path, metadata=seal(tensors))
+    order_metadata(path)
+
+
+def order_metadata(path: Path) -> None:
+    """Sort the metadata of a safetensors file in place: the library writes it in any order."""
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= length, "the same entries in another order"
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def verify_seal(

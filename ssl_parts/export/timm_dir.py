@@ -10,11 +10,10 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import save_file
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from ssl_parts.encoders import Encoder, seal
+from ssl_parts.encoders import Encoder, save_sealed
 from ssl_parts.encoders.families import is_vit, layout_of
 from ssl_parts.errors import WeightsError
 
@@ -28,7 +27,7 @@ def write_timm_dir(encoder: Encoder, folder: Path, image_size: int) -> None:
         name: value.detach().contiguous().clone()
         for name, value in encoder.model.state_dict().items()
     }
-    save_file(tensors, folder / "model.safetensors", metadata=seal(tensors))
+    save_sealed(folder / "model.safetensors", tensors)
     (folder / "config.json").write_text(
         json.dumps(timm_config(encoder, image_size), indent=2) + "\n"
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 import torchvision
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ssl_parts.encoders import Encoder, seal
+from ssl_parts.encoders import Encoder, save_sealed
 from ssl_parts.encoders.families import RESNET_LAYERS, layout_of
 from ssl_parts.errors import ConfigError, WeightsError
 from ssl_parts.export.timm_dir import rebuild, timm_config
@@ -78,7 +78,7 @@ def write_torchvision(encoder: Encoder, folder: Path, image_size: int) -> None:
         key: value.detach().contiguous().clone()
         for key, value in encoder.model.state_dict().items()
     }
-    save_file(state, folder / "model.safetensors", metadata=seal(state))
+    save_sealed(folder / "model.safetensors", state)
     _write_config(encoder, folder, image_size)
 
 

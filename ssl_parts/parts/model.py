@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from ssl_parts.data.records import Sample
-from ssl_parts.encoders import Encoder, open_encoder, seal
+from ssl_parts.encoders import Encoder, open_encoder, save_sealed
 from ssl_parts.encoders.digests import verify_export
 from ssl_parts.encoders.documents import has_interpolation, read_json
 from ssl_parts.encoders.read import read_tensors
@@ -139,7 +138,7 @@ def write_part_model(
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     tensors = dict(_flat(learned))
-    save_file(tensors, folder / LEARNED, metadata=seal(tensors))
+    save_sealed(folder / LEARNED, tensors)
     return about
 
 

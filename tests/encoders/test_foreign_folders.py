@@ -18,7 +18,7 @@ from ssl_parts.encoders import (
     encoder_hash,
     make_encoder,
     open_encoder,
-    seal,
+    save_sealed,
 )
 from ssl_parts.encoders.constructor import constructor_keys, create_skeleton
 from ssl_parts.encoders.digests import MARK
@@ -43,7 +43,7 @@ def export(encoder, tmp_path):
 def run(encoder, tmp_path):
     (tmp_path / "run" / "round_000").mkdir(parents=True)
     state = encoder.state_dict()
-    save_file(state, tmp_path / "run" / "round_000" / "encoder.safetensors", metadata=seal(state))
+    save_sealed(tmp_path / "run" / "round_000" / "encoder.safetensors", state)
     return tmp_path / "run"
 
 

@@ -22,7 +22,7 @@ from ssl_parts.encoders import (
     complete_config,
     make_encoder,
     open_encoder,
-    seal,
+    save_sealed,
 )
 from ssl_parts.encoders.digests import MARK
 from ssl_parts.encoders.read import read_checkpoint
@@ -64,7 +64,7 @@ def honest(place):
     torch.save(content, place / "zip")
     torch.save(content, place / "legacy", _use_new_zipfile_serialization=False)
     torch.save(content, place / "protocol4", pickle_protocol=4)
-    save_file(state, place / "safetensors", metadata=seal(state))
+    save_sealed(place / "safetensors", state)
     with open(place / "npz", "wb") as file:
         np.savez(file, **{name: value.numpy() for name, value in state.items()})
     np.save(place / "npy.npy", {"net": {"w": np.ones(3)}}, allow_pickle=True)

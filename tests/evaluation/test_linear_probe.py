@@ -143,7 +143,7 @@ def test_equal_accuracies_take_the_stronger_penalty():
             "train features are not finite .first in row 3",
         ),
         (lambda d: d[1].__setitem__(0, -1), "1 train images have no label"),
-        (lambda d: d[3].__setitem__(0, 99), "test classes 99 have no training image"),
+        (lambda d: d[3].__setitem__(0, 99), r"test classes \[99\] have no training image"),
         (lambda d: d[1].fill(2), "one class"),
     ],
 )

@@ -13,11 +13,11 @@ from evaluation.metrics import (
     iou_of_counts,
     iou_per_class,
     mean_iou,
-    paired_test,
     per_class_mean,
     plane_counts,
     topk_hits,
 )
+from evaluation.paired import paired_test
 from ssl_parts.errors import ConfigError, DataError
 
 

@@ -104,7 +104,7 @@ def test_an_export_is_replaced_and_other_folders_are_not(tmp_path):
 def test_a_copy_with_other_features_is_not_called_done(tmp_path, monkeypatch):
     import ssl_parts.export.timm_dir as timm_dir
 
-    def damaged(tensors, path, metadata=None):
+    def damaged(path, tensors):
         save_file(
             {
                 name: value + 1e-3 if "conv_head" in name else value
@@ -113,7 +113,7 @@ def test_a_copy_with_other_features_is_not_called_done(tmp_path, monkeypatch):
             path,
         )
 
-    monkeypatch.setattr(timm_dir, "save_file", damaged)
+    monkeypatch.setattr(timm_dir, "save_sealed", damaged)
     with pytest.raises(WeightsError, match="other features at head, pooled"):
         export_encoder(encoder_of("mobilenetv2"), tmp_path / "out", image_size=SIZE)
     assert list(tmp_path.iterdir()) == []
