@@ -213,7 +213,7 @@ def train_round(run: Run, number: int, store: PartStore) -> None:
     folder, steps = run.round_folder(number), round_steps(run)
     if (folder / "encoder.safetensors").exists():
         return
-    run.say(f"Round {number}: {run.config.objective.method} on {store.k} part ids")
+    run.say(f"Round {number}: {run.config.objective.method.value} on {store.k} part ids")
     name, lr, objective = f"round {number}", run.resolved_train.lr, run.config.objective
     first_step = base_steps(run) + number * steps
     phase = plan_phase(run, name, folder, steps, lr, objective, store, first_step)
