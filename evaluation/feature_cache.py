@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,34 @@ class FeatureCache:
         Raises:
             DataError: the folder cannot be written, or what is there is damaged.
         """
+        return self.kept(
+            lambda: describe_features(encoder, bank, pooling),
+            len(bank),
+            lambda: extract_features(encoder, bank, batch=batch, device=device, pooling=pooling),
+        )
+
+    def kept(
+        self,
+        describe: Callable[[], dict[str, Any]],
+        images: int,
+        make: Callable[[], FeatureTable],
+    ) -> FeatureTable:
+        """What `make` returns, from the disk where it has been made before.
+
+        Args:
+            describe: everything that the features depend on, as JSON.
+            images: rows of the table.
+
+        Raises:
+            DataError: as `pooled`, and what `make` raises.
+        """
         if self.folder is None:
-            return extract_features(encoder, bank, batch=batch, device=device, pooling=pooling)
-        described = describe_features(encoder, bank, pooling)
+            return make()
+        described = describe()
         place = self.folder / digest(described)
         if not place.exists():
-            table = extract_features(encoder, bank, batch=batch, device=device, pooling=pooling)
-            self._write(place, table, described)
-        return self._read(place, len(bank))
+            self._write(place, make(), described)
+        return self._read(place, images)
 
     def _write(self, place: Path, table: FeatureTable, described: dict[str, Any]) -> None:
         work = place.with_name(f".{place.name}.{os.getpid()}.tmp")

@@ -146,7 +146,7 @@ def pooling_stages(encoder: Encoder, pooling: str) -> tuple[str, ...]:
     if pooling not in POOLINGS:
         raise ConfigError(
             f"pooling={pooling!r} is unknown; choose one of {', '.join(POOLINGS)} (any number "
-            "after last)"
+            "after last), or crops (image, mirror image, found object and parts)"
         )
     return (encoder.last_stage,)
 

@@ -6,12 +6,21 @@ from typing import Any
 
 import torch
 
-from evaluation.feature_cache import FeatureCache
+from evaluation.crop_features import (
+    crops_of,
+    describe_crops,
+    extract_crop_features,
+    is_crops,
+    parts_to_crop,
+)
+from evaluation.feature_cache import FeatureCache, describe_features
 from evaluation.features import FeatureTable
 from evaluation.results import Measure
 from ssl_parts.data import ImageBank
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import DataError
+from ssl_parts.parts.discover import discover_parts
+from ssl_parts.parts.store import PartStore
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,9 @@ class Bench:
     cache: FeatureCache = field(default_factory=lambda: FeatureCache(None))
     data: str = ""
     _tables: dict[tuple[int, str], FeatureTable] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _stores: dict[int, PartStore] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -52,10 +64,33 @@ class Bench:
         """Features of a bank, extracted once for all protocols of this bench."""
         key = (id(bank), pooling)
         if key not in self._tables:
-            self._tables[key] = self.cache.pooled(
+            extract = self._cropped if is_crops(pooling) else self.cache.pooled
+            self._tables[key] = extract(
                 self.encoder, bank, pooling, batch=self.batch, device=self.device
             )
         return self._tables[key]
+
+    def found_parts(self, bank: ImageBank) -> PartStore:
+        """Part ids of a bank; discovery learns on the training images and reads no label."""
+        if id(bank) not in self._stores:
+            fitted = None if bank is self.train else self.found_parts(self.train)
+            self._stores[id(bank)] = discover_parts(
+                self.encoder, bank, parts_to_crop(), device=self.device, fitted=fitted
+            )
+        return self._stores[id(bank)]
+
+    def _cropped(
+        self, encoder: Encoder, bank: ImageBank, pooling: str, **options: Any
+    ) -> FeatureTable:
+        def describe() -> dict[str, Any]:
+            learned_on = describe_features(encoder, self.train, pooling)
+            return describe_features(encoder, bank, pooling) | describe_crops(pooling, learned_on)
+
+        def make() -> FeatureTable:
+            store = self.found_parts(bank) if crops_of(pooling).needs_parts else None
+            return extract_crop_features(encoder, bank, pooling, store, **options)
+
+        return self.cache.kept(describe, len(bank), make)
 
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
         """Stages of a dense protocol; all of the encoder's where none are asked for.

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from evaluation.crop_features import is_crops
 from evaluation.features import FeatureTable, pooling_stages
 from evaluation.knn import knn_classify
 from evaluation.linear_probe import ProbeResult, Sweep, linear_probe, sweep_c
@@ -90,12 +91,18 @@ def _measured(
     return Measured(
         values,
         {"train": len(train), "val": held, "test": len(bench.test)},
-        "+".join(pooling_stages(bench.encoder, protocol.pooling)),
+        _layer(protocol.pooling, bench),
         selection,
         [] if seed is None else [seed],
         _described(protocol),
         (chosen or {}) | {"converged": result.converged},
     )
+
+
+def _layer(pooling: str, bench: Bench) -> str:
+    """The stages that a pooling reads; crops are averages of the encoder's own pooled feature."""
+    read = "pooled" if is_crops(pooling) else pooling
+    return "+".join(pooling_stages(bench.encoder, read))
 
 
 def _described(protocol: LinearProtocol | LinearSweptProtocol | FewLabelProtocol) -> str:
@@ -122,7 +129,7 @@ def measure_few_labels(protocol: FewLabelProtocol, bench: Bench) -> list[Measure
         Measured(
             values,
             {"train": most, "val": 0, "test": len(test)},
-            "+".join(pooling_stages(bench.encoder, protocol.pooling)),
+            _layer(protocol.pooling, bench),
             f"none: C={protocol.c:g}",
             seeds,
             _described(protocol),
@@ -167,6 +174,6 @@ def measure_knn(protocol: KnnProtocol, bench: Bench) -> list[Measured]:
         device=bench.device,
     )
     values = {f"accuracy@k={k}": Measure.of([r.accuracy], r.interval) for k, r in results.items()}
-    layer = "+".join(pooling_stages(bench.encoder, protocol.pooling))
+    layer = _layer(protocol.pooling, bench)
     splits = {"train": len(train), "val": 0, "test": len(test)}
     return [Measured(values, splits, layer, "none: every k is shown", [], protocol.pooling)]

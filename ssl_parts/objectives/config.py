@@ -8,6 +8,7 @@ from enum import Enum
 
 from ssl_parts.configuration.checks import bounded, check_bounds
 from ssl_parts.errors import ConfigError
+from ssl_parts.parts.crops_config import CropsConfig
 
 
 class MethodName(Enum):
@@ -102,33 +103,13 @@ class DinoConfig:
         check_bounds("objective.dino", self)
 
 
-class Crops(Enum):
-    """Which crops the teacher of `method=distill` averages, beside the image and its flip."""
-
-    parts = "parts"  # the found object and its largest found parts
-    object = "object"  # the found object alone
-    # --- controls: what discovery is compared with
-    random = "random"  # as many boxes of the same sides as `parts`, anywhere in the image
-    corners = "corners"  # four squares of 0.6 of the image's sides, in its corners
-    none = "none"  # image and flip alone
-
-
 @dataclass
-class DistillConfig:
-    """Keys of `method=distill` alone."""
+class DistillConfig(CropsConfig):
+    """Keys of `method=distill` alone: what its teacher averages."""
 
-    crops: Crops = Crops.parts
-    parts: int = bounded(4, at_least=1)  # the largest so many found parts of an image
-    # the object's box, larger by this factor
-    margin: float = bounded(1.15, above=0)
-    # side of a part's square, as a share of the longer side of the object's box
-    part_side: float = bounded(0.5, above=0)
-    # crops are cut from squares of so many times data.size and shown to the encoder at data.size
-    detail: float = bounded(2.0, at_least=1)
-
-    def check(self) -> None:
+    def check(self, section: str = "objective.distill") -> None:
         """Raise ConfigError for the first value that cannot work."""
-        check_bounds("objective.distill", self)
+        super().check(section)
 
 
 @dataclass

@@ -8,7 +8,7 @@ instance detcon` does it over seeds.
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ssl_parts.objectives.config import Crops, MethodName, ObjectiveConfig
+from ssl_parts.objectives.config import MethodName, ObjectiveConfig
 from ssl_parts.parts.config import FelzenszwalbConfig, PartsConfig
 
 BASE, OURS = "base", "base + PARTICLE"
@@ -29,7 +29,8 @@ class Arm:
 
     title: its name there. folder: where it lives in the run. method: which objective trains it,
     None for the run's own. only_instances: whether particle is left its instance term alone.
-    masks: its part ids. crops: of distill's teacher, None for the run's own.
+    masks: its part ids. instead: passes of distill's teacher in place of object and parts, None for
+    the run's own.
     """
 
     title: str
@@ -37,14 +38,16 @@ class Arm:
     method: MethodName | None = None
     only_instances: bool = False
     masks: Masks = Masks.none
-    crops: Crops | None = None
+    instead: tuple[str, ...] | None = None
 
     def objective_of(self, config: ObjectiveConfig) -> ObjectiveConfig:
         """The objective of this arm in a run whose own is `config`."""
         if self.only_instances:
             return contrast_instances(config)
-        if self.crops is not None:
-            config = replace(config, distill=replace(config.distill, crops=self.crops))
+        if self.instead is not None:
+            kept = [name for name in config.distill.passes if name not in ("object", "parts")]
+            passes = [*kept, *self.instead]
+            config = replace(config, distill=replace(config.distill, passes=passes))
         return config if self.method is None else replace(config, method=self.method)
 
 
@@ -90,19 +93,19 @@ ARMS: dict[str, Arm] = {
         "control_distill_random",
         MethodName.distill,
         masks=Masks.discovered,
-        crops=Crops.random,
+        instead=("random",),
     ),
     "distill_corners": Arm(
         "base + distill, corner squares",
         "control_distill_corners",
         MethodName.distill,
-        crops=Crops.corners,
+        instead=("corners",),
     ),
     "distill_none": Arm(
-        "base + distill, image and flip",
+        "base + distill, whole images",
         "control_distill_none",
         MethodName.distill,
-        crops=Crops.none,
+        instead=(),
     ),
 }
 

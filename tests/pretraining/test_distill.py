@@ -14,7 +14,7 @@ from ssl_parts.errors import ConfigError
 from ssl_parts.jobs import pretrain as pretrain_module
 from ssl_parts.jobs.pretrain import pretrain
 from ssl_parts.objectives import LossInputs, MethodName, Outputs, build_method
-from ssl_parts.objectives.config import Crops, DistillConfig, ObjectiveConfig
+from ssl_parts.objectives.config import DistillConfig, ObjectiveConfig
 from ssl_parts.parts import PartStore, StoreInfo
 from ssl_parts.pretraining import phase
 from ssl_parts.pretraining.phase_images import PhaseImages
@@ -34,10 +34,21 @@ def data(tmp_path_factory):
     return make_encoder(config.encoder), bank, store
 
 
-def prepared(data, folder, crops, parts=True):
+# what stands for object and parts in the passes of the controls
+WAYS = {
+    "object": ["object"],
+    "parts": ["object", "parts"],
+    "random": ["random"],
+    "corners": ["corners"],
+    "none": [],
+    "large": ["large", "large_flip"],
+}
+
+
+def prepared(data, folder, way, parts=True):
     encoder, bank, store = data
     images = PhaseImages(bank, store if parts else None, folder, Accelerator(cpu=True))
-    distill = DistillConfig(crops=crops, margin=1.0, detail=2.0)
+    distill = DistillConfig(passes=["image", "flip", *WAYS[way]], margin=1.0, detail=2.0)
     method = build_method(ObjectiveConfig(method=MethodName.distill, distill=distill))
     method.prepare(method.build_network(encoder), images)
     return method
@@ -64,23 +75,27 @@ def test_the_teacher_is_the_mean_of_embedded_crops_cut_by_pillow(data, tmp_path)
             .resize((size, size), Image.Resampling.BICUBIC)
             for box in boxes
         ]
-        method = prepared(data, tmp_path / name, Crops(name))
+        method = prepared(data, tmp_path / name, name)
         expected = embed(encoder, whole + cut).mean(0)
         torch.testing.assert_close(method.teacher_RD[row], expected, atol=2e-3, rtol=1e-2)
-    flipped = prepared(data, tmp_path / "none", Crops.none, parts=False)
+    flipped = prepared(data, tmp_path / "none", "none", parts=False)
     torch.testing.assert_close(flipped.teacher_RD[row], embed(encoder, whole).mean(0))
+    large = [Image.fromarray(detailed), Image.fromarray(detailed[:, ::-1])]
+    expected = torch.cat([embed(encoder, whole), embed(encoder, large)]).mean(0)
+    both = prepared(data, tmp_path / "large", "large", parts=False)
+    torch.testing.assert_close(both.teacher_RD[row], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_controls_are_other_vectors_and_the_same_every_time(data, tmp_path):
-    made = {crops: prepared(data, tmp_path / crops.value, crops).teacher_RD for crops in Crops}
-    for one in Crops:
-        again = prepared(data, tmp_path / f"{one.value} again", one).teacher_RD
+    made = {way: prepared(data, tmp_path / way, way).teacher_RD for way in WAYS}
+    for one in WAYS:
+        again = prepared(data, tmp_path / f"{one} again", one).teacher_RD
         assert torch.equal(made[one], again)
-        assert all(not torch.allclose(made[one], made[two]) for two in Crops if two is not one)
+        assert all(not torch.allclose(made[one], made[two]) for two in WAYS if two is not one)
 
 
 def test_the_loss_is_the_cosine_of_standardised_vectors(data, tmp_path):
-    method = prepared(data, tmp_path, Crops.object)
+    method = prepared(data, tmp_path, "object")
     teacher = method.teacher_RD.numpy()
     rows = np.array([3, 3, 8])
     student = np.random.default_rng(0).normal(size=(3, teacher.shape[1])).astype(np.float32)
@@ -93,17 +108,19 @@ def test_the_loss_is_the_cosine_of_standardised_vectors(data, tmp_path):
 
 
 def test_one_view_per_image(data, tmp_path):
-    method, config = prepared(data, tmp_path, Crops.none), ViewsConfig(size=32, ids_size=8)
+    method, config = prepared(data, tmp_path, "none"), ViewsConfig(size=32, ids_size=8)
     plan = method.plan_views(6, config, 0, 0).select_rows(slice(2, 4))
     views = method.make_views(data[1].images([2, 3]), None, plan, config, 0, None)
     assert views.images_NCHW.shape == (2, 3, 32, 32)
 
 
 def test_vectors_on_disk_are_taken_and_damaged_or_missing_parts_are_said(data, tmp_path):
-    first = prepared(data, tmp_path, Crops.object).teacher_RD
-    assert torch.equal(prepared(data, tmp_path, Crops.none).teacher_RD, first)
-    with pytest.raises(ConfigError, match=r"objective\.distill\.crops=object needs part ids"):
-        prepared(data, tmp_path, Crops.object, parts=False)
+    first = prepared(data, tmp_path, "object").teacher_RD
+    assert torch.equal(prepared(data, tmp_path, "none").teacher_RD, first)
+    with pytest.raises(
+        ConfigError, match=r"objective\.distill\.passes=\[image,flip,object\] needs"
+    ):
+        prepared(data, tmp_path, "object", parts=False)
 
 
 class Killed(BaseException):

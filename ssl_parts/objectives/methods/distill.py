@@ -9,27 +9,18 @@ arXiv 2104.14294): here the other way round, and at places that part discovery f
 Shapes: R training images, B images of a step, M crops per image, D channels, SxS pixels.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_parts.encoders import Encoder
-from ssl_parts.encoders.modes import evaluating
 from ssl_parts.errors import ConfigError
-from ssl_parts.objectives.config import Crops, DistillConfig
 from ssl_parts.objectives.method import LossInputs, Method, TrainingImages
 from ssl_parts.objectives.network import Network, Outputs
-from ssl_parts.parts.crops import FoundBoxes, find_boxes, scatter_boxes, to_windows
+from ssl_parts.parts.crops_config import CropsConfig
+from ssl_parts.parts.passes import Squares, embed_passes
 from ssl_parts.views import ViewPlan, ViewsConfig, plan_views
-from ssl_parts.views.resample import crop_and_resize
 
-# x0 y0 x1 y1 of `crops=corners`, as shares of the image
-CORNERS = [[0, 0, 0.6, 0.6], [0.4, 0, 1, 0.6], [0, 0.4, 0.6, 1], [0.4, 0.4, 1, 1]]
 LEAST_DEVIATION = 1e-3  # of a teacher's channel, so that a dead one is not blown up
-SEED = 0  # of the places of `crops=random`
 
 
 class BareNetwork(Network[Outputs]):
@@ -58,14 +49,13 @@ class Distill(Method[Outputs]):
             ConfigError: crops of found parts in a phase without parts.
         """
         config, encoder = self.config.distill, network.encoder
-        found = config.crops not in (Crops.corners, Crops.none)
-        if found and images.k == 0:
+        if config.needs_parts and images.k == 0:
             raise ConfigError(
-                f"objective.distill.crops={config.crops.value} needs part ids, but this phase has "
-                "none; set objective.distill.crops=corners or none, or train with parts"
+                f"objective.distill.passes=[{','.join(config.passes)}] needs part ids, but this "
+                "phase has none; set objective.distill.passes=[image,flip], or train with parts"
             )
         teacher_RD = images.make_once(
-            "teacher", lambda rows_B: embed_crops(encoder, images, rows_B, config)
+            "teacher", lambda rows_B: embed_images(encoder, images, rows_B, config)
         )
         self.teacher_RD = teacher_RD.to(next(network.parameters()).device)
         self.mean_D = self.teacher_RD.mean(0)
@@ -103,56 +93,14 @@ class Distill(Method[Outputs]):
         return (vectors_BD - self.mean_D) / self.deviation_D
 
 
-@torch.no_grad()
-def embed_crops(
-    encoder: Encoder, images: TrainingImages, rows_B: Tensor, config: DistillConfig
+def embed_images(
+    encoder: Encoder, images: TrainingImages, rows_B: Tensor, config: CropsConfig
 ) -> Tensor:
-    """Mean of the pooled features of image, flip and crops, float (B,D) on the encoder's device."""
+    """The teacher's vectors of some training images, float (B,D) on the encoder's device."""
     device = next(encoder.parameters()).device
     whole_B3SS = images.images(rows_B).to(device)
-
-    def embed(pixels_B3SS: Tensor) -> Tensor:
-        fast_B3SS = pixels_B3SS.to(device).contiguous(memory_format=torch.channels_last)
-        return encoder(fast_B3SS).pooled.float()
-
-    with evaluating(encoder):
-        total_BD = embed(whole_B3SS.float() / 255) + embed(whole_B3SS.flip(3).float() / 255)
-        count_B1 = torch.full((len(rows_B), 1), 2.0, device=device)
-        for crops_B3SS, valid_B in cut_crops(images, rows_B, whole_B3SS.shape[-1], config):
-            valid_B1 = valid_B.to(device)[:, None]
-            total_BD += embed(crops_B3SS) * valid_B1
-            count_B1 += valid_B1
-    return total_BD / count_B1
-
-
-def cut_crops(
-    images: TrainingImages, rows_B: Tensor, size: int, config: DistillConfig
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Crops of each image, one after the other: float (B,3,size,size) in [0, 1], and bool (B,)
-    where there is one.
-    """
-    if config.crops is Crops.none:
-        return
-    found = choose_boxes(images, rows_B, config)
-    detailed_B3TT = images.detailed_images(rows_B, round(config.detail * size))
-    upright_B = torch.zeros(len(rows_B), dtype=torch.bool)
-    for boxes_B4, valid_B in zip(found.boxes_BM4.unbind(1), found.valid_BM.unbind(1), strict=True):
-        windows_B4 = to_windows(boxes_B4, detailed_B3TT.shape[-1])
-        yield crop_and_resize(detailed_B3TT, windows_B4, upright_B, size), valid_B
-
-
-def choose_boxes(images: TrainingImages, rows_B: Tensor, config: DistillConfig) -> FoundBoxes:
-    """The boxes that `config.crops` names, of each image."""
-    if config.crops is Crops.corners:
-        boxes_BM4 = torch.tensor(CORNERS).expand(len(rows_B), -1, -1)
-        return FoundBoxes(boxes_BM4, torch.ones(boxes_BM4.shape[:2], dtype=torch.bool))
-    ids_Bhw = images.ids(rows_B)
-    assert ids_Bhw is not None, "prepare has looked for them"
-    found = find_boxes(ids_Bhw, images.background, config.parts, config.margin, config.part_side)
-    if config.crops is Crops.object:
-        return FoundBoxes(found.boxes_BM4[:, :1], found.valid_BM[:, :1])
-    if config.crops is Crops.random:
-        generator = torch.Generator().manual_seed(SEED)
-        places_RM2 = torch.rand(len(images), found.valid_BM.shape[1], 2, generator=generator)
-        return replace(found, boxes_BM4=scatter_boxes(found.boxes_BM4, places_RM2[rows_B]))
-    return found
+    detailed_B3TT = None
+    if config.needs_detail:
+        detailed_B3TT = images.detailed_images(rows_B, round(config.detail * whole_B3SS.shape[-1]))
+    squares = Squares(whole_B3SS, detailed_B3TT, images.ids(rows_B), images.background, rows_B)
+    return embed_passes(encoder, squares, config)
