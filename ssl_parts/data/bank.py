@@ -103,13 +103,18 @@ class ImageBank:
         )
         return other
 
-    def resized(self, size: int) -> "ImageBank":
-        """The same images and window of each image at another size, decoded whenever they are read.
+    def resized(
+        self, size: int, cache: Cache | str = Cache.none, cache_dir: Path | str | None = None
+    ) -> "ImageBank":
+        """The same images and window of each image at another size.
+
+        Args:
+            cache: as that of the class; it is filled as images are read.
 
         Raises:
             ConfigError: a size out of range.
         """
-        return ImageBank(self.dataset, size, self.fit, Cache.none, indices=self.rows)
+        return ImageBank(self.dataset, size, self.fit, cache, cache_dir, indices=self.rows)
 
     def fill(
         self,

@@ -136,6 +136,7 @@ def train_phase(
     accelerator: Accelerator,
     metrics: MetricsLog,
     stop: StopSignal | None = None,
+    detailed: Bank | None = None,
 ) -> None:
     """Train `encoder` and leave `phase.result` on disk.
 
@@ -144,13 +145,14 @@ def train_phase(
     Args:
         bank: training images. metrics: the log of the run.
         stop: hears signals; None hears none.
+        detailed: the same images with more pixels, to cut views from; None: `bank`.
 
     Raises:
         Stopped: a signal asked for it; the step is finished and checkpointed.
         TrainingError: the loss is not finite, nothing can be learnt, or the disk cannot be
             written.
     """
-    trainer = Trainer(phase, encoder, bank, accelerator)
+    trainer = Trainer(phase, encoder, bank, accelerator, detailed)
     monitor = Monitor(
         phase.name,
         phase.folder,
@@ -173,16 +175,22 @@ class Trainer(Learner):
             wrapped it: forward passes with gradient go through that one.
         teacher: moving average of the student, which gives targets.
         initial: encoder that training started from, where train.anchor holds on to it.
+        bank: what views are cut from.
         initial_weights: its state dict, for train.interpolate.
         outputs: of the student's last forward pass, for reports.
     """
 
     def __init__(
-        self, phase: Phase, encoder: Encoder, bank: Bank, accelerator: Accelerator
+        self,
+        phase: Phase,
+        encoder: Encoder,
+        bank: Bank,
+        accelerator: Accelerator,
+        detailed: Bank | None = None,
     ) -> None:
         """Build everything that `encoder`, which is changed in place, needs to be trained."""
         train, device = phase.train, accelerator.device
-        self.phase, self.bank, self.accelerator = phase, bank, accelerator
+        self.phase, self.bank, self.accelerator = phase, detailed or bank, accelerator
         self.rows = rank_slice(train.batch, accelerator.process_index, accelerator.num_processes)
         torch.manual_seed(phase.seed)  # the heads' initial weights: the same on every rank
         self.objective = Objective(build_method(phase.objective), train.anchor).to(device)

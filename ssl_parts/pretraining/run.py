@@ -111,8 +111,12 @@ class Run:
 
     @cached_property
     def training_bank(self) -> Bank:
-        """The images as training reads them: on the GPU where they fit, else the bank itself."""
-        return place_bank(self.bank, self.accelerator.device, self.config.data.on_device)
+        """The images as views are cut from them: on the GPU where they fit, else in a bank."""
+        bank, data = self.bank, self.config.data
+        if self.config.views.detail > 1:
+            size = round(self.config.views.detail * bank.size)
+            bank = bank.resized(size, data.cache, self.folder / "cache")
+        return place_bank(bank, self.accelerator.device, data.on_device)
 
     def say(self, text: str) -> None:
         self.accelerator.print(text, flush=True)

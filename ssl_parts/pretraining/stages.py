@@ -104,7 +104,7 @@ def plan_phase(
 
 def train_here(run: Run, phase: Phase, encoder: Encoder) -> None:
     """Train a phase with the images, log and processes of this run."""
-    train_phase(phase, encoder, run.training_bank, run.accelerator, run.metrics, run.stop)
+    train_phase(phase, encoder, run.bank, run.accelerator, run.metrics, run.stop, run.training_bank)
 
 
 def train_arm(run: Run, name: str) -> None:

@@ -60,6 +60,9 @@ class ViewsConfig:
     """The two views of a pair; sizes and augmentations of the paper's released code."""
 
     size: int = bounded(224, at_least=16)  # side of a view in pixels
+    # views are cut from squares of so many times data.size, and lose less: 1 keeps one square an
+    # image, 2 needs four times the memory
+    detail: float = bounded(1.0, at_least=1)
     # side of the grid on which a view's part ids are sampled, before the vote on the feature grid
     ids_size: int = bounded(56, at_least=1)
     interpolation: Interpolation = Interpolation.bicubic

@@ -132,6 +132,7 @@ def run(folder):
     more = [
         "objective.method=distill", "train.rounds=1", "train.interpolate=0.5", "train.freeze_stages=-2",
         "run.control=true", "run.arms=[distill_random,distill_corners]", "run.evaluate=false",
+        "views.detail=1.5",
     ]  # fmt: skip
     pretrain(load_recipe("quickstart", overrides(folder, *more)))
     return contents(folder / "tiny")

@@ -104,6 +104,15 @@ def test_a_run_reads_its_images_from_where_it_is_told(tmp_path):
         assert torch.equal(read.images([3, 1]), bank.images([3, 1]))
 
 
+def test_views_are_cut_from_squares_with_more_pixels(tmp_path):
+    config = load_recipe("quickstart", overrides(tmp_path, "views.detail=1.5"))
+    bank = build_bank(config.data)
+    device = SimpleNamespace(device=torch.device("cpu"))
+    read = Run(config, tmp_path, bank, device, None, None).training_bank
+    assert (bank.size, read.size) == (48, 72)
+    assert torch.equal(read.images([3, 1]), bank.resized(72).images([3, 1]))
+
+
 def test_auto_keeps_images_on_a_gpu_with_room_only(monkeypatch):
     bank = build_bank(DataConfig(size=48, images=4))
     needed = 4 * 3 * 48 * 48
