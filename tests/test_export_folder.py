@@ -141,7 +141,7 @@ def test_a_disk_that_cannot_be_written_is_one_sentence(encoders, tmp_path, monke
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(timm_dir, "save_file", full)
+    monkeypatch.setattr(timm_dir, "save_sealed", full)
     with pytest.raises(
         ConfigError, match=r"cannot be written: .*No space left.*What was there before is untouched"
     ):

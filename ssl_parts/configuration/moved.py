@@ -33,6 +33,7 @@ MOVED: dict[str, str] = {
     "objective.dino_temperature": "it is now objective.dino.temperature",
     "objective.dino_warmup_share": "it is now objective.dino.warmup_share",
     "objective.dino_freeze_share": "it is now objective.dino.freeze_share",
+    "objective.distill.crops": "it is now objective.distill.passes, a list",
     "evaluation.shots": "it is now evaluation.few_label.shots, a list",
     "evaluation.draws": "it is now evaluation.few_label.draws",
     "evaluation.standardize": "it is now evaluation.linear.standardize and "
