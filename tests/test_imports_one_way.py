@@ -33,6 +33,7 @@ ROOMS = (
     "ssl_parts.comparison",
     "ssl_parts.doctor",
     "ssl_parts.commands",
+    "ssl_parts.api",
     "launch",
 )
 ADDRESS = re.compile(r"^((?:ssl_parts|evaluation)(?:\.\w+)+):\w+$")

@@ -38,8 +38,6 @@ def start_accelerator(run: TrainingRunSection, *handlers: KwargsHandler) -> Acce
     check_whole_networks()
     set_threads(run.threads)
     cpu = not torch.cuda.is_available()
-    if cpu:
-        keep_freed_memory()
     bf16 = resolve_precision(run.precision) is Precision.bf16
     trackers: list[str | LoggerType | GeneralTracker] = [*make_trackers(run)]
     timeout = InitProcessGroupKwargs(timeout=timedelta(minutes=run.timeout_minutes))
@@ -102,7 +100,8 @@ def check_whole_networks(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def set_threads(threads: int | None) -> int:
-    """Set torch's threads of this process and return their number.
+    """Set torch's threads of this process and return their number; on a CPU, freed memory stays in
+    the process, which halves the time of an encoder's pass.
 
     `accelerate launch` sets OMP_NUM_THREADS=1, which would leave cores idle.
 
@@ -112,6 +111,8 @@ def set_threads(threads: int | None) -> int:
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     chosen = threads or max(1, available_cores() // processes)
     torch.set_num_threads(chosen)
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     return chosen
 
 
