@@ -15,9 +15,7 @@ import ssl_parts.export.folder as folder
 from ssl_parts.encoders import build_encoder, encoder_hash, open_encoder
 from ssl_parts.encoders.digests import MARK, file_digest
 from ssl_parts.errors import ConfigError
-from ssl_parts.export import export_encoder
-from ssl_parts.jobs.export import run_export
-from ssl_parts.recipes.load import load_export
+from ssl_parts.export import export_encoder, parse, run_export
 
 SIZE = 32
 
@@ -160,9 +158,7 @@ def test_results_of_something_else_are_not_overwritten(encoders, tmp_path):
     with pytest.raises(
         ConfigError, match=r"results\.json is not of an export and would be overwritten"
     ):
-        run_export(
-            load_export([f"source={tmp_path / 'source'}", "to=timm,state_dict", f"out={run}"])
-        )
+        run_export(parse([f"source={tmp_path / 'source'}", "to=timm,state_dict", f"out={run}"]))
     assert (run / "results.json").read_text() == '{"rows": {}}'
 
 
@@ -171,11 +167,11 @@ def test_home_folders_in_the_command(encoders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(encoders[0], tmp_path / "source")
     assert (
-        run_export(load_export(["source=~/source", "out=~/made", "to=state_dict"]))
+        run_export(parse(["source=~/source", "out=~/made", "to=state_dict"]))
         == tmp_path / "made" / "results.json"
     )
     assert (
-        run_export(load_export(["source=~/source", "to=state_dict"]))
+        run_export(parse(["source=~/source", "to=state_dict"]))
         == tmp_path / "source" / "exports" / "results.json"
     )
     assert not (tmp_path / "~").exists()

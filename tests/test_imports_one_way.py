@@ -28,6 +28,7 @@ ROOMS = (
     "ssl_parts.pretraining",
     "evaluation",
     "ssl_parts.recipes",
+    "ssl_parts.config",
     "ssl_parts.report",
     "ssl_parts.jobs",
     "ssl_parts.comparison",

@@ -17,17 +17,16 @@ from ssl_parts.doctor.machine import examine_machine
 from ssl_parts.doctor.speed import measure_throughput
 from ssl_parts.encoders import complete_config
 from ssl_parts.engine.disk import disk_errors
+from ssl_parts.export import ExportConfig, run_export
 from ssl_parts.files import write_atomic
 from ssl_parts.jobs import discover as discovery
 from ssl_parts.jobs import evaluate as evaluation_job
-from ssl_parts.jobs import export as export_job
 from ssl_parts.jobs import pretrain as pretrain_job
 from ssl_parts.jobs import show as show_job
 from ssl_parts.recipes.schemas import (
     Config,
     DiscoverConfig,
     EvaluateConfig,
-    ExportConfig,
     ShowConfig,
 )
 from ssl_parts.report import compared_as_text, runs_below, write_comparison, write_report
@@ -93,7 +92,7 @@ def heads(config: FinetuneConfig, options: Options) -> None:
 def export(config: ExportConfig, options: Options) -> None:
     """Write an encoder in other projects' formats."""
     with disk_errors(Path(config.out or config.source)):
-        print(f"Results: {export_job.run_export(config)}")
+        print(f"Results: {run_export(config)}")
 
 
 def show(config: ShowConfig, options: Options) -> None:

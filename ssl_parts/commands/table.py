@@ -260,7 +260,7 @@ COMMANDS = {
             "export",
             EXPORT,
             "ssl_parts.commands.acts:export",
-            "ssl_parts.recipes.load:compose_export",
+            "ssl_parts.export.config:compose_export",
         ),
         Command(
             "show", SHOW, "ssl_parts.commands.acts:show", "ssl_parts.recipes.load:compose_show"

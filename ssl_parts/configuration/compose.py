@@ -9,6 +9,7 @@ Imports no torch.
 """
 
 import difflib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -22,10 +23,11 @@ from hydra.errors import HydraException
 from omegaconf import AnyNode, DictConfig, EnumNode, ListConfig, OmegaConf, StringNode
 from omegaconf.errors import OmegaConfBaseException
 
-from ssl_parts.configuration.moved import MOVED
+from ssl_parts.configuration.moved import MOVED, RENAMED
 from ssl_parts.configuration.suggest import did_you_mean
 from ssl_parts.errors import ConfigError
 
+log = logging.getLogger(__name__)
 PACKAGE = Path(__file__).resolve().parents[1]
 # beside this package in a checkout, inside it where it is installed
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
@@ -192,7 +194,8 @@ def _groups(configs: Path) -> dict[str, list[str]]:
 
 
 def set_key(config: DictConfig, key: str, text: str, groups: Sequence[str] | dict = ()) -> None:
-    """Set one key of a composed configuration from the text after its "=".
+    """Set one key of a composed configuration from the text after its "="; an earlier version's name
+    for it is understood, and said.
 
     Raises:
         ConfigError: an unknown key, with the nearest known one or the name that it has now; a
@@ -200,6 +203,11 @@ def set_key(config: DictConfig, key: str, text: str, groups: Sequence[str] | dic
     """
     parent_key, _, leaf = key.rpartition(".")
     parent = _select(config, parent_key)
+    if key in RENAMED and not (isinstance(parent, DictConfig) and leaf in parent):
+        log.warning("%s is now called %s", key, " and ".join(RENAMED[key]))
+        for name in RENAMED[key]:
+            set_key(config, name, text, groups)
+        return
     free = isinstance(parent, DictConfig) and OmegaConf.get_type(parent) is dict
     if not isinstance(parent, DictConfig) or (not free and leaf not in parent):
         raise ConfigError(explain_unknown(key, text, [*flatten(config), *groups]))
@@ -243,7 +251,8 @@ def parse_value(text: str, node: Any) -> Any:
     """The value that a text stands for under a key whose node is of a known type.
 
     A text stays as it is (`~/` at its start is the home folder, `null` is none); anything else is
-    read as YAML, lists of texts without turning their items into numbers.
+    read as YAML, lists of texts without turning their items into numbers; a single value under a
+    key that takes a list is a list of one.
 
     Raises:
         ConfigError: an interpolation, which only recipes may hold.
@@ -253,12 +262,24 @@ def parse_value(text: str, node: Any) -> Any:
     if text == "null":
         return None
     if isinstance(node, StringNode):
-        return str(Path(text).expanduser()) if text == "~" or text.startswith("~/") else text
+        return expand_home(text) if text == "~" or text.startswith("~/") else text
     if isinstance(node, EnumNode):
         return text
     texts = isinstance(node, ListConfig) and node._metadata.element_type is str
     value = yaml.load(text, Loader=yaml.BaseLoader if texts else yaml.SafeLoader)  # noqa: S506 (both are safe)
+    if isinstance(node, ListConfig) and not isinstance(value, list | dict | None):
+        return [value]
     return _numbers(value) if isinstance(node, AnyNode | None) else value
+
+
+def expand_home(text: str) -> str:
+    """A path with `~` as the home folder; ConfigError for a user who has none."""
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{text!r}: this user has no home folder (HOME is not set); write the whole path"
+        ) from error
 
 
 def _numbers(value: Any) -> Any:

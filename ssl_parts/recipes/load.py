@@ -16,7 +16,6 @@ from ssl_parts.recipes.schemas import (
     Config,
     DiscoverConfig,
     EvaluateConfig,
-    ExportConfig,
     ShowConfig,
 )
 
@@ -51,11 +50,6 @@ def compose_evaluation(recipe: str, words: Sequence[str]) -> EvaluateConfig:
     return compose_config(EvaluateConfig, "evaluate", recipe, words, register_protocols)
 
 
-def compose_export(recipe: None, words: Sequence[str]) -> ExportConfig:
-    """The keys of an export; raises as `compose_words`."""
-    return compose_words(ExportConfig, words)
-
-
 def compose_show(recipe: None, words: Sequence[str]) -> ShowConfig:
     """The keys of a picture; raises as `compose_words`."""
     return compose_words(ShowConfig, words)
@@ -68,31 +62,3 @@ def register_protocols(store: ConfigStore) -> None:
         # the file of the protocol chooses the method
         chosen_there = {"parts": PartsConfig()} if name == "discovery" else {}
         store.store(group="protocol", name=f"{name}_schema", node=kind(**chosen_there))
-
-
-def load_export(words: Sequence[str]) -> ExportConfig:
-    """The keys of an export, checked; raises as `load_recipe`."""
-    config = compose_export(None, words)
-    config.check()
-    return config
-
-
-def load_show(words: Sequence[str]) -> ShowConfig:
-    """The keys of a picture, checked; raises as `load_recipe`."""
-    config = compose_show(None, words)
-    config.check()
-    return config
-
-
-def load_discovery(recipe: str = "default", words: Sequence[str] = ()) -> DiscoverConfig:
-    """A recipe of configs/discover with changes, checked; raises as `load_recipe`."""
-    config = compose_discovery(recipe, words)
-    config.check()
-    return config
-
-
-def load_evaluation(recipe: str = "default", words: Sequence[str] = ()) -> EvaluateConfig:
-    """A recipe of configs/evaluate with changes, checked; raises as `load_recipe`."""
-    config = compose_evaluation(recipe, words)
-    config.check()
-    return config

@@ -16,7 +16,7 @@ from ssl_parts.configuration.compose import (
     load_config,
     to_yaml,
 )
-from ssl_parts.configuration.moved import MOVED
+from ssl_parts.configuration.moved import MOVED, RENAMED
 from ssl_parts.errors import ConfigError
 
 
@@ -126,6 +126,19 @@ def test_a_section_is_no_value_and_moved_keys_say_where_to(configs, monkeypatch)
     monkeypatch.setitem(MOVED, "data.side", "it is now data.size")
     with pytest.raises(ConfigError, match=r"data\.side.*it is now data\.size"):
         composed(configs, "data.side=3")
+
+
+def test_renamed_keys_are_understood_and_said(configs, monkeypatch, caplog):
+    monkeypatch.setitem(RENAMED, "data.side", ("data.size",))
+    assert composed(configs, "data.side=3").data.size == 3
+    assert "data.side is now called data.size" in caplog.text
+    with pytest.raises(ConfigError, match=r"data\.size=large"):
+        composed(configs, "data.side=large")
+
+
+def test_one_value_is_a_list_of_one(configs):
+    assert composed(configs, "data.layers=a").data.layers == ["a"]
+    assert composed(configs, "data.layers=[a, b]").data.layers == ["a", "b"]
 
 
 def test_a_key_of_another_choice_of_a_group_names_it(configs):

@@ -2,8 +2,11 @@ import os
 
 import numpy as np
 import pytest
+from omegaconf import StringNode
 from PIL import Image
 
+from ssl_parts.configuration.compose import parse_value
+from ssl_parts.data.index_cache import cache_home
 from ssl_parts.data.sets import tree
 from ssl_parts.data.sets.catalogue import build_dataset
 from ssl_parts.errors import ConfigError, DataError
@@ -171,3 +174,17 @@ def test_real_flowers(real_data):
     )
     assert np.bincount(train.labels).tolist() == np.bincount(test.labels).tolist() == [40] * 17
     assert train[100].image.dtype.is_floating_point is False
+
+
+def test_a_user_without_a_home_can_read_folders(tmp_path, monkeypatch):
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "SSL_PARTS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    assert cache_home().name == "ssl_parts" and cache_home().parent.is_dir()
+    monkeypatch.setenv("SSL_PARTS_CACHE", str(tmp_path / "kept"))
+    assert cache_home() == tmp_path / "kept"
+    with pytest.raises(ConfigError, match="no home folder"):
+        parse_value("~/photos", StringNode("x"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ssl_parts.configuration.compose import compose_config, flatten
-from ssl_parts.configuration.moved import MOVED
+from ssl_parts.configuration.moved import MOVED, RENAMED
 from ssl_parts.errors import ConfigError
 from ssl_parts.parts.config import (
     FOREGROUND_CONFIGS,
@@ -117,7 +117,10 @@ def test_words_of_the_command_line(compose):
         (["parts.foreground.agreement=0.5"], "is a key of parts/foreground=saliency"),
         (["parts/foreground=saliency", "parts.foreground.clusters=[4]"], "parts/foreground=votes"),
         (["parts=published", "parts.foreground.size=8"], "parts/foreground=component and"),
-        (["parts=dataset", "parts.dataset.restarts=5"], "it is now parts.restarts"),
+        (
+            ["parts=per_image", "parts.dataset.restarts=5"],
+            "is a key of parts=cosegment and parts=dataset; choose it first",
+        ),
         (["parts.reduction=pca"], "parts.pca_dims=96 is what reduction=pca was"),
         (["parts.sise=3"], "unknown key .* did you mean 'parts.size'"),
         (
@@ -139,6 +142,9 @@ def test_moved_keys_name_keys_that_exist():
         named = re.findall(r"(?<!\S)(?:parts|objective|evaluation)\.[\w.]*\w", sentence)
         assert old not in known
         assert set(named) <= known, (old, named)
+    for old, new in RENAMED.items():
+        assert old not in known
+        assert new and set(new) <= known, (old, new)
 
 
 def test_the_default_recipe_has_few_keys(compose):

@@ -7,8 +7,8 @@ from typing import Any
 from ssl_parts.configuration.suggest import did_you_mean
 from ssl_parts.data.bank import ImageBank
 from ssl_parts.data.config import SETS, DataConfig
+from ssl_parts.data.index_cache import cache_home
 from ssl_parts.data.records import PartsDataset
-from ssl_parts.data.sets.index_cache import cache_home
 from ssl_parts.errors import ConfigError
 
 HOMES = {

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ssl_parts.data.sets.index_cache import pack_names, unpack_names
+from ssl_parts.data.index_cache import pack_names, unpack_names
 from ssl_parts.data.sets.tree import SIDECARS, SUFFIXES, is_hidden, suffix_of
 from ssl_parts.errors import DataError
 

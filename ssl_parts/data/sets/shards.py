@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_parts.data.index_cache import index_file, load_index, save_index
 from ssl_parts.data.sets.archive import Census, open_root, read_lines
 from ssl_parts.data.sets.image_files import ImageFiles
-from ssl_parts.data.sets.index_cache import index_file, load_index, save_index
 from ssl_parts.data.sets.remarks import counted, first_of, tallied
 from ssl_parts.data.sets.shard_index import ODDITIES, ShardIndex, read_shard
 from ssl_parts.data.sets.split_names import split_of

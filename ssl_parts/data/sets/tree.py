@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_parts.data.sets.index_cache import (
+from ssl_parts.data.index_cache import (
     index_file,
     load_index,
     pack_names,

@@ -1,4 +1,4 @@
-"""What launch/export.py does: key=value in, folders and results.json out."""
+"""Several formats of one encoder, each in a folder of its own, and what was written in results.json."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from ssl_parts.encoders import Encoder, build_encoder, locate
 from ssl_parts.encoders.documents import read_json
 from ssl_parts.errors import ConfigError
+from ssl_parts.export.config import ExportConfig
 from ssl_parts.export.export import export_encoder
 from ssl_parts.export.hub import push_export
 from ssl_parts.files import write_atomic
-from ssl_parts.recipes.schemas import ExportConfig
 
 
 def run_export(config: ExportConfig) -> Path:

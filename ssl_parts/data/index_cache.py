@@ -17,9 +17,23 @@ log = logging.getLogger(__name__)
 
 
 def cache_home() -> Path:
-    """The folder for what can be made again."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SSL_PARTS_CACHE") or Path(home) / "ssl_parts")
+    """The folder for what can be made again.
+
+    SSL_PARTS_CACHE, else ssl_parts/ in the user's cache folder; for a user without a home, as in
+    some containers, below the temporary folder.
+    """
+    chosen = os.environ.get("SSL_PARTS_CACHE")
+    return Path(chosen) if chosen else _user_cache() / "ssl_parts"
+
+
+def _user_cache() -> Path:
+    given = os.environ.get("XDG_CACHE_HOME")
+    if given:
+        return Path(given)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor a line in the list of users
+        return Path(tempfile.gettempdir())
 
 
 def index_file(kind: str, key: str) -> Path:

@@ -12,8 +12,7 @@ from safetensors.torch import save_file
 
 from ssl_parts.encoders import build_encoder, encoder_hash, open_encoder
 from ssl_parts.errors import ConfigError, WeightsError
-from ssl_parts.jobs.export import run_export
-from ssl_parts.recipes.load import load_export
+from ssl_parts.export import parse, run_export
 
 SCRIPT = Path(__file__).resolve().parents[2] / "launch" / "export.py"
 SETTINGS = "encoder: {name: resnet18, small: true, width: 0.25, last_stage: layer2}\ndata: {name: drawn, size: 72}\n"
@@ -59,17 +58,15 @@ def test_the_script_says_a_mistake_in_one_line(tmp_path):
 
 def test_one_format_goes_into_out_itself_and_runs_have_a_place_of_their_own(run, tmp_path):
     assert (
-        run_export(
-            load_export([f"source={run}", f"out={tmp_path / 'one'}", "image_size=64"])
-        ).parent
+        run_export(parse([f"source={run}", f"out={tmp_path / 'one'}", "image_size=64"])).parent
         == tmp_path / "one"
     )
     assert (tmp_path / "one" / "config.json").is_file()
     # Again, over the first: results.json beside it is part of the export.
     run_export(
-        load_export([f"source={run}", f"out={tmp_path / 'one'}", "image_size=64", "which=teacher"])
+        parse([f"source={run}", f"out={tmp_path / 'one'}", "image_size=64", "which=teacher"])
     )
-    run_export(load_export([f"source={run}", "to=timm,onnx", "licence=mit"]))
+    run_export(parse([f"source={run}", "to=timm,onnx", "licence=mit"]))
     size = json.loads((run / "exports" / "timm" / "config.json").read_text())["pretrained_cfg"][
         "input_size"
     ]
@@ -90,7 +87,7 @@ def test_bare_weights_are_converted_by_name(tmp_path):
         tmp_path / "any.pth",
     )
     run_export(
-        load_export(
+        parse(
             [
                 f"source={tmp_path / 'any.pth'}",
                 "name=resnet18",
@@ -127,4 +124,4 @@ def test_bare_weights_are_converted_by_name(tmp_path):
 def test_mistakes(words, error, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message.replace(".", r"\.").replace("?", r"\?")):
-        run_export(load_export(words))
+        run_export(parse(words))
