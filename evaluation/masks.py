@@ -32,6 +32,12 @@ def read_masks(bank: ImageBank, indices: np.ndarray) -> Tensor:
     return torch.from_numpy(np.stack([known[int(i)] for i in indices]))
 
 
+def check_masks(bank: ImageBank, indices: np.ndarray) -> None:
+    """Raise the DataError that `read_masks` would, for the first image that has one; keeps none."""
+    for i in indices:
+        _checked_mask(bank, int(i))
+
+
 def _checked_mask(bank: ImageBank, i: int) -> np.ndarray:
     mask, names = bank.sample(i).part_mask, bank.dataset.part_names
     if mask is None:

@@ -97,6 +97,11 @@ class Row:
     config_hash: str | None = None
     seconds: float = 0.0
 
+    def measured_with(self, protocol: str, settings: Mapping[str, Any]) -> bool:
+        """Whether the row is of this protocol with these settings, beside what it chose itself."""
+        own = {key: value for key, value in self.settings.items() if key != "chosen"}
+        return self.protocol == protocol and own == dict(settings)
+
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "Row":
         """The row of a dictionary.

@@ -28,7 +28,7 @@ from ssl_parts.jobs import discover as discovery
 from ssl_parts.jobs import evaluate as evaluation_job
 from ssl_parts.jobs import pretrain as pretrain_job
 from ssl_parts.parts import PartStore
-from ssl_parts.recipes.load import compose_discovery, compose_evaluation, load_recipe
+from ssl_parts.recipes.load import load_discovery, load_evaluation, load_recipe
 
 Section = Mapping[str, Any] | str  # keys with values, or the name of a group's choice
 
@@ -135,7 +135,7 @@ def discover(
         torch.Size([2, 28, 28])
     """
     words = [*_place(out), *_data(data), *_encoder(encoder, weights), *to_words(sections)]
-    config = settle_encoder(compose_discovery("default", words), words)
+    config = settle_encoder(load_discovery("default", words), words)
     config.check()
     discovery.discover(config)
     return PartStore.open(config.run.folder / "parts")
@@ -168,7 +168,7 @@ def evaluate(
     """
     words = [*_place(out), *_data(data, "folder"), *_encoder(encoder, weights)]
     words += _section("protocol", protocol) + to_words(sections)
-    config = settle_encoder(compose_evaluation("default", words), words)
+    config = settle_encoder(load_evaluation("default", words), words)
     config.check()
     return read_results(evaluation_job.evaluate(config)).rows
 
@@ -220,7 +220,7 @@ def embed(
     sized = [] if size is None else [f"data.size={size}"]
     words = [*_data(data, "folder"), f"data.split={split}", *sized, *_encoder(encoder, weights)]
     words += to_words(sections)
-    config = settle_encoder(compose_evaluation("default", words), words)
+    config = settle_encoder(load_evaluation("default", words), words)
     config.check()
     set_threads(config.run.threads)
     bank = build_bank(config.data)

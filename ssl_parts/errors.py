@@ -27,6 +27,10 @@ class PartDiscoveryError(SslPartsError):
     """
 
 
+class EvaluationError(SslPartsError):
+    """A measurement that failed after a training that is finished, exported and kept."""
+
+
 class TrainingError(SslPartsError):
     """Training that cannot go on: a non-finite loss, a collapsed encoder, views that never share a
     part.

@@ -1,9 +1,10 @@
 """An encoder in front of a data set, and what a protocol finds there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from evaluation.crop_features import (
@@ -44,6 +45,9 @@ class Bench:
     _stores: dict[int, PartStore] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _parts_of_it: dict[tuple[bytes, bytes], "Bench"] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def data_name(self) -> str:
@@ -59,6 +63,19 @@ class Bench:
     def masked(self) -> bool:
         """Whether the data set has part masks."""
         return len(self.train.dataset.part_names) > 0
+
+    def restricted(self, train: np.ndarray | None, test: np.ndarray | None) -> "Bench":
+        """The same encoder in front of some of the images, by position; None keeps all. Asked for
+        again, it is the same object, with its features.
+        """
+        key = _bytes(train), _bytes(test)
+        if key not in self._parts_of_it:
+            self._parts_of_it[key] = replace(
+                self,
+                train=self.train if train is None else self.train.subset(train),
+                test=self.test if test is None else self.test.subset(test),
+            )
+        return self._parts_of_it[key]
 
     def pooled(self, bank: ImageBank, pooling: str) -> FeatureTable:
         """Features of a bank, extracted once for all protocols of this bench."""
@@ -106,6 +123,10 @@ class Bench:
             raise DataError(
                 f"{self.data_name} has no part masks; choose another data set or protocol"
             )
+
+
+def _bytes(rows: np.ndarray | None) -> bytes:
+    return b"" if rows is None else rows.tobytes()
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def _row(
     commit: str | None,
     seconds: float,
 ) -> Row:
-    settings = plain(asdict(protocol))
+    settings = plain_settings(protocol)
     encoder = {
         "name": bench.encoder.name,
         "hash": encoder_hash(bench.encoder),
@@ -89,6 +89,11 @@ def _row(
         config_hash=config_hash([protocol.id, protocol.version, settings, encoder, images]),
         seconds=seconds,
     )
+
+
+def plain_settings(protocol: ProtocolConfig) -> dict[str, Any]:
+    """The settings as results.json keeps them."""
+    return plain(asdict(protocol))
 
 
 def plain(value: Any) -> Any:

@@ -23,6 +23,7 @@ from ssl_parts.jobs import discover as discovery
 from ssl_parts.jobs import evaluate as evaluation_job
 from ssl_parts.jobs import pretrain as pretrain_job
 from ssl_parts.jobs import show as show_job
+from ssl_parts.jobs.preflight import describe_measurements
 from ssl_parts.recipes.schemas import (
     Config,
     DiscoverConfig,
@@ -130,6 +131,7 @@ def examine_data(config: Config, options: Options, machine_sound: bool) -> dict:
     """What the doctor finds in the data set, and with --speed how fast a step is."""
     report = examine(config.data, options.decode, options.sheet, options.workers)
     print(report)
+    print(describe_measurements(config))
     found = asdict(report) | {"sound": report.sound and machine_sound}
     if options.sheet:
         print(f"Sheet: {options.sheet}")

@@ -19,6 +19,7 @@ SPEED_ONLY = {
     "run.resume", "run.threads", "run.pictures", "run.trackers", "run.timeout_minutes", "train.keep_checkpoints",
     "train.keep_every", "train.watch_every", "data.cache", "data.cache_dir", "data.on_device",
 }  # fmt: skip
+MEASURES_ONLY = {"run.evaluate", "data.on_bad_image"}  # and all of `evaluation`
 PACKAGES = (
     "torch",
     "torchvision",
@@ -44,6 +45,8 @@ class RunConfiguration(Protocol):
 def run_folder(config: RunConfiguration) -> Path:
     """Find where the run is or will be; nothing is written.
 
+    What changes speed or measurements only may differ from the run's first start.
+
     Raises:
         ConfigError: the folder belongs to a run with another configuration (the difference is
             printed), or exists although run.resume=never.
@@ -67,7 +70,8 @@ def run_folder(config: RunConfiguration) -> Path:
 
 
 def record_run(folder: Path, config: RunConfiguration) -> None:
-    """Write config.yaml and environment.json of a new run.
+    """Write config.yaml and environment.json of a new run, and config.yaml again where what may
+    differ has changed.
 
     Call it after everything that can be wrong was checked.
 
@@ -76,9 +80,11 @@ def record_run(folder: Path, config: RunConfiguration) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "config.yaml").exists():
+        saved, text = folder / "config.yaml", to_yaml(config)
+        if not saved.exists():
             write_atomic(folder / "environment.json", json.dumps(environment(), indent=1))
-            write_atomic(folder / "config.yaml", to_yaml(config))
+        if not saved.exists() or saved.read_text() != text:
+            write_atomic(saved, text)
     except OSError as error:
         raise ConfigError(
             f"the run's folder {folder} cannot be written: {error}; change run.dir"
@@ -134,6 +140,10 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     rows = []
     for key in sorted(set(before) | set(now)):
         old, new = before.get(key, "(not there)"), now.get(key, "(not there)")
-        if old != new and key not in SPEED_ONLY:
+        if (
+            old != new
+            and key not in SPEED_ONLY | MEASURES_ONLY
+            and not key.startswith("evaluation.")
+        ):
             rows.append(f"  {key}: {old} -> {new}")
     return "\n".join(rows)

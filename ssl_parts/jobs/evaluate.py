@@ -7,6 +7,7 @@ import torch
 
 from evaluation.feature_cache import FeatureCache
 from evaluation.protocols import Bench, run_protocol
+from evaluation.protocols.plan import plan_protocol, restrict
 from evaluation.results import keep_earlier, save_results
 from evaluation.tables import format_table
 from ssl_parts.data import build_bank
@@ -20,10 +21,15 @@ def evaluate(config: EvaluateConfig) -> Path:
     """Run the protocol, print its table and write results.json; returns its path.
 
     Raises:
-        ConfigError, DataError, WeightsError: as `open_bench` and the protocol.
+        ConfigError, DataError, WeightsError: as `open_bench`, `plan_protocol` and the protocol.
     """
     set_threads(config.run.threads)
-    rows = run_protocol(config.protocol, open_bench(config), config.run.name, commit())
+    bench = open_bench(config)
+    planned = plan_protocol(config.protocol, bench.train, bench.test)
+    for note in planned.notes:
+        print(f"Note: {note}")
+    bench = restrict(bench, planned)
+    rows = run_protocol(planned.protocol, bench, config.run.name, commit())
     path = config.folder / "results.json"
     kept = keep_earlier(path, rows)
     save_results(path, "evaluate", rows, command_line=" ".join(sys.argv))

@@ -1,10 +1,13 @@
 """The main job: from a configuration to a finished run folder."""
 
 import time
+from pathlib import Path
 
 from accelerate import Accelerator
 
-from evaluation.protocols import Bench, evaluate_encoder
+from evaluation.protocols import Bench
+from evaluation.protocols.plan import Plan
+from evaluation.protocols.suite import evaluate_plan, is_of, missing
 from evaluation.results import Results, Row, read_results, save_results
 from evaluation.tables import format_table, headings, values_by_arm
 from ssl_parts.configuration.compose import flatten
@@ -14,7 +17,9 @@ from ssl_parts.engine.run_folder import commit, record_run, run_folder
 from ssl_parts.engine.start import start_accelerator, supervise_run
 from ssl_parts.engine.stop import StopSignal
 from ssl_parts.engine.trackers import start_trackers
+from ssl_parts.errors import EvaluationError, SslPartsError
 from ssl_parts.export import export_encoder
+from ssl_parts.jobs.preflight import plan_run
 from ssl_parts.pretraining.arms import BASE
 from ssl_parts.pretraining.harm import describe_harm, measure_drift
 from ssl_parts.pretraining.preflight import check_run
@@ -48,22 +53,25 @@ def run_all(config: Config, accelerator: Accelerator, stop: StopSignal) -> Resul
     metrics = MetricsLog(folder / "metrics.jsonl", accelerator.is_main_process)
     run = Run(config, folder, bank, accelerator, metrics, stop)
     check_run(run)
+    plan = plan_run(bank, config.data, config.evaluation, config.run.evaluate)
     if accelerator.is_main_process:
         record_run(folder, config)
     accelerator.wait_for_everyone()
     run.say(
         f"{config.run.name}: {len(bank)} images of {config.data.display_name} at {bank.size} px, {config.encoder.name}"
     )
+    for note in plan.notes:
+        run.say(f"Note: {note}")
     start_trackers(accelerator, folder, flatten(config))
     train_rounds(run)
     main = accelerator.is_main_process
-    return stop.interruptible(lambda: finish(run, time.monotonic() - began) if main else None)
+    return stop.interruptible(lambda: finish(run, plan, time.monotonic() - began) if main else None)
 
 
-def finish(run: Run, seconds: float) -> Results:
-    """Evaluate, export, write results.json, print the table and where everything is."""
-    rows = evaluate_arms(run) if run.evaluated else []
-    exported = run.folder / "export"
+def finish(run: Run, plan: Plan, seconds: float) -> Results:
+    """Export, then evaluate, write results.json, print the table and where everything is."""
+    exported = export_run(run)
+    rows = evaluate_arms(run, plan)
     drift, warned = look_for_harm(run, rows)
     results = save_results(
         run.folder / "results.json",
@@ -75,13 +83,8 @@ def finish(run: Run, seconds: float) -> Results:
         seconds=round(seconds, 1),
         drift=drift,
         warnings=warned,
+        notes=plan.notes,
         export=str(exported),
-    )
-    export_encoder(
-        run.folder if run.resolved_train.rounds else run.base,
-        exported,
-        to="timm",
-        image_size=run.bank.size,
     )
     if rows:
         print("\n" + format_table(rows, headings(rows)))
@@ -100,6 +103,12 @@ def finish(run: Run, seconds: float) -> Results:
     return results
 
 
+def export_run(run: Run) -> Path:
+    """Write what the run made as a timm directory, before anything else can go wrong."""
+    source = run.folder if run.resolved_train.rounds else run.base
+    return export_encoder(source, run.folder / "export", to="timm", image_size=run.bank.size)
+
+
 def look_for_harm(run: Run, rows: list[Row]) -> tuple[dict, list[str]]:
     """Compare the result with a base that was given (one made from scratch is there to be
     changed).
@@ -115,24 +124,40 @@ def look_for_harm(run: Run, rows: list[Row]) -> tuple[dict, list[str]]:
     return drift.as_dict(), describe_harm(drift, means.get(BASE, {}), means.get(run.title, {}))
 
 
-def evaluate_arms(run: Run) -> list[Row]:
-    """Measure each arm's protocols, one file per arm, skipped when it is there."""
-    rows, test = [], None
-    for name, weights in run.arms().items():
-        path = run.folder / "evaluation" / f"{weights.parent.name}.json"
-        if not path.exists():
-            test = test or build_bank(
-                run.config.data, run.config.data.test_split, cache_dir=run.folder / "cache"
-            )
-            bench = Bench(
-                run.encoder(weights),
-                run.bank,
-                test,
-                run.accelerator.device,
-                run.config.evaluation.batch,
-                data=run.config.data.display_name,
-            )
-            measured = evaluate_encoder(bench, run.config.evaluation, name, commit())
-            save_results(path, "pretrain", measured, arm=name)
-        rows += read_results(path).rows
+def evaluate_arms(run: Run, plan: Plan) -> list[Row]:
+    """Measure each arm by the planned protocols, one file per arm; what is there is kept.
+
+    Raises:
+        EvaluationError: a measurement failed; the training is not touched.
+    """
+    rows: list[Row] = []
+    try:
+        for name, weights in run.arms().items() if plan.measures else ():
+            rows += evaluate_arm(run, plan, name, weights)
+    except SslPartsError as error:
+        raise EvaluationError(
+            f"the training is finished and exported to {run.folder / 'export'}, but measuring it "
+            f"failed: {error}. The same command measures again; keys of evaluation, "
+            "data.on_bad_image and run.evaluate may be changed for it"
+        ) from error
     return rows
+
+
+def evaluate_arm(run: Run, plan: Plan, name: str, weights: Path) -> list[Row]:
+    """Rows of one arm: read where they were measured with the same settings, else measured now."""
+    path = run.folder / "evaluation" / f"{weights.parent.name}.json"
+    known = read_results(path).rows if path.exists() else []
+    if not missing(plan, known):
+        return [row for planned in plan.planned for row in known if is_of(row, planned)]
+    config = run.config
+    bench = Bench(
+        run.encoder(weights),
+        run.bank,
+        run.test_bank,
+        run.accelerator.device,
+        config.evaluation.batch,
+        data=config.data.display_name,
+    )
+    measured = evaluate_plan(bench, plan, name, commit(), known)
+    save_results(path, "pretrain", measured, arm=name)
+    return measured

@@ -2,7 +2,6 @@
 
 import torch
 
-from ssl_parts.data import open_dataset
 from ssl_parts.engine.adapt import adapt
 from ssl_parts.errors import ConfigError
 from ssl_parts.pretraining.arms import ARMS
@@ -16,7 +15,7 @@ def check_run(run: Run) -> None:
 
     Raises:
         ConfigError, DataError, WeightsError, PartDiscoveryError: as `steps_of`, `check_share`,
-            `check_arms`, `open_dataset`, `Encoder.check_stages` and `adapt`.
+            `check_arms`, `Encoder.check_stages` and `adapt`.
     """
     steps_of(1, len(run.bank), run.resolved_train)
     if run.resolved_train.rounds == 0 and (
@@ -49,9 +48,6 @@ def check_run(run: Run) -> None:
             "parts/foreground=none leaves it in; choose another foreground or views.swap_background=0"
         )
     check_arms(run)
-    if run.evaluated:
-        # its absence is found now, not after the training
-        open_dataset(run.config.data, run.config.data.test_split)
     encoder, parts = run.encoder(None), run.config.parts
     encoder.check_stages(parts.named_stages)
     adapt(

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from ssl_parts.data import Bank, ImageBank, place_bank
+from ssl_parts.data import Bank, ImageBank, build_bank, place_bank
 from ssl_parts.encoders import Encoder, make_encoder
 from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.stop import StopSignal
@@ -103,12 +103,6 @@ class Run:
         encoder.load_state_dict(load_file(weights))
         return encoder.eval().to(self.accelerator.device)
 
-    @property
-    def evaluated(self) -> bool:
-        """Whether the run ends with a table: asked for, and the images have labels or part masks."""
-        labelled = len(self.bank.dataset.classes) > 1 and bool((self.bank.labels >= 0).all())
-        return self.config.run.evaluate and (labelled or len(self.bank.dataset.part_names) > 0)
-
     @cached_property
     def training_bank(self) -> Bank:
         """The images as views are cut from them: on the GPU where they fit, else in a bank."""
@@ -117,6 +111,12 @@ class Run:
             size = round(self.config.views.detail * bank.size)
             bank = bank.resized(size, data.cache, self.folder / "cache")
         return place_bank(bank, self.accelerator.device, data.on_device)
+
+    @cached_property
+    def test_bank(self) -> ImageBank:
+        """The images that are reported on, decoded once for all arms."""
+        data = self.config.data
+        return build_bank(data, data.test_split, cache_dir=self.folder / "cache")
 
     def say(self, text: str) -> None:
         self.accelerator.print(text, flush=True)

@@ -62,3 +62,24 @@ def register_protocols(store: ConfigStore) -> None:
         # the file of the protocol chooses the method
         chosen_there = {"parts": PartsConfig()} if name == "discovery" else {}
         store.store(group="protocol", name=f"{name}_schema", node=kind(**chosen_there))
+
+
+def load_show(words: Sequence[str]) -> ShowConfig:
+    """The keys of a picture, checked; raises as `load_recipe`."""
+    config = compose_show(None, words)
+    config.check()
+    return config
+
+
+def load_discovery(recipe: str = "default", words: Sequence[str] = ()) -> DiscoverConfig:
+    """A recipe of configs/discover with changes, checked; raises as `load_recipe`."""
+    config = compose_discovery(recipe, words)
+    config.check()
+    return config
+
+
+def load_evaluation(recipe: str = "default", words: Sequence[str] = ()) -> EvaluateConfig:
+    """A recipe of configs/evaluate with changes, checked; raises as `load_recipe`."""
+    config = compose_evaluation(recipe, words)
+    config.check()
+    return config

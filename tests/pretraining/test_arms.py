@@ -32,7 +32,9 @@ CHOSEN = ["instance_views", "detcon", "one_round"]
 def quick(monkeypatch):
     """Evaluation, report and export have tests of their own."""
     monkeypatch.setattr(
-        pretrain_module, "evaluate_encoder", lambda bench, config, name, commit: [row(name, 0.5)]
+        pretrain_module,
+        "evaluate_plan",
+        lambda bench, plan, name, commit, known: [row(name, 0.5)],
     )
     for name in ("write_report", "export_encoder"):
         monkeypatch.setattr(pretrain_module, name, lambda *arguments, **options: None)

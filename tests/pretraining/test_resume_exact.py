@@ -58,7 +58,7 @@ def die_at(monkeypatch, event):
     monkeypatch.setattr(PartStore, "write", wrap(PartStore.write))
     monkeypatch.setattr(phase.Trainer, "update", wrap(phase.Trainer.update))
     monkeypatch.setattr(rounds, "write_atomic", wrap(checkpoint.write_atomic))
-    monkeypatch.setattr(pretrain, "evaluate_encoder", wrap(pretrain.evaluate_encoder))
+    monkeypatch.setattr(pretrain, "evaluate_plan", wrap(pretrain.evaluate_plan))
     return seen
 
 
@@ -96,7 +96,7 @@ def test_a_stop_in_every_stage_loses_nothing(unbroken, tmp_path, monkeypatch):
         (phase.Trainer, "update", signal.SIGUSR1, "base/checkpoints/step_000001"),
         (rounds, "discover_parts", signal.SIGTERM, "base/encoder.safetensors"),
         (rounds, "part_stats", signal.SIGUSR1, "round_000/parts/done.npy"),
-        (pretrain, "evaluate_encoder", signal.SIGTERM, "round_001/encoder.safetensors"),
+        (pretrain, "evaluate_plan", signal.SIGTERM, "round_001/encoder.safetensors"),
     ]
     for place, name, number, left in places:
         with monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
