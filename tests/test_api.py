@@ -90,6 +90,28 @@ def test_a_second_call_goes_on_and_another_configuration_is_refused(result, plac
     assert not (place / "runs" / "x").exists()
 
 
+def test_measurements_may_change_and_crops_stand_beside(result, place):
+    before, first = logged(result.folder), [row.values for row in result.rows]
+    options = {"weights": place / "weights", **SMALL}
+    options["evaluation"] = SMALL["evaluation"] | {"crops": True}
+    again = ssl_parts.pretrain(result.folder, place / "photos", **options)
+    assert logged(again.folder) == before and [row.values for row in again.rows[:2]] == first
+    assert [row.name for row in again.rows[2:]] == [
+        "base, averaged crops",
+        "base + distill, averaged crops",
+    ]
+    by_hand = ssl_parts.evaluate(
+        result.folder,
+        place / "photos",
+        protocol="linear",
+        out=place / "evaluation" / "cropped",
+        data_keys={"size": 48},
+        run={"cache": None, "threads": 1},
+    )
+    assert by_hand[0].values["accuracy"].mean == again.rows[1].values["accuracy"].mean
+    assert again.rows[3].pooling == "crops, raw" and "averaged crops" in again.table
+
+
 def test_embeddings_are_those_of_the_encoder(result, place):
     found = ssl_parts.embed(result.folder, place / "photos", run={"threads": 1})
     assert found.vectors.shape == (12, result.encoder.feature_dim)

@@ -270,6 +270,9 @@ class EvaluationConfig:
     protocols: list[str] = bounded(
         ["linear", "few_label", "parts"], one_of=("linear", "few_label", "knn", "parts")
     )
+    # base and result once more, with embeddings averaged over image, mirror image, found object and
+    # found parts (pooling=crops): what needs no training, and what training adds to it
+    crops: bool = False
     batch: int = bounded(64, at_least=1)  # images at a time; changes only speed
     linear: LinearProtocol = field(default_factory=LinearProtocol)
     few_label: FewLabelProtocol = field(default_factory=lambda: FewLabelProtocol(shots=[5.0]))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from evaluation.crop_features import CROPS
 from evaluation.protocols.bench import Bench
 from evaluation.protocols.config import (
     DiscoveryProtocol,
@@ -84,6 +85,16 @@ def plan_protocols(config: EvaluationConfig, train: ImageBank, test: ImageBank) 
         plan.planned.append(planned)
         _say(plan, planned.notes)
     return plan
+
+
+def with_crops(plan: Plan) -> Plan:
+    """The protocols of a plan that read pooled features, with averaged crops in their place."""
+    planned = [
+        replace(each, protocol=replace(each.protocol, pooling=CROPS))
+        for each in plan.planned
+        if isinstance(each.protocol, BY_LABEL)
+    ]
+    return Plan(planned, plan.notes)
 
 
 def _say(plan: Plan, notes: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from evaluation.protocols import Bench
-from evaluation.protocols.plan import Plan
+from evaluation.protocols.plan import Plan, with_crops
 from evaluation.protocols.suite import evaluate_plan, is_of, missing
 from evaluation.results import Results, Row, read_results, save_results
 from evaluation.tables import format_table, headings, values_by_arm
@@ -28,6 +28,8 @@ from ssl_parts.pretraining.stages import train_rounds
 from ssl_parts.recipes.schemas import Config
 from ssl_parts.report import write_report
 from ssl_parts.report.pictures import report_pictures
+
+CROPPED = "averaged crops"  # behind an arm's name, in tables
 
 
 def pretrain(config: Config) -> Results | None:
@@ -134,6 +136,8 @@ def evaluate_arms(run: Run, plan: Plan) -> list[Row]:
     try:
         for name, weights in run.arms().items() if plan.measures else ():
             rows += evaluate_arm(run, plan, name, weights)
+        for name, weights in arms_with_crops(run).items() if plan.measures else ():
+            rows += evaluate_arm(run, with_crops(plan), f"{name}, {CROPPED}", weights, "_crops")
     except SslPartsError as error:
         raise EvaluationError(
             f"the training is finished and exported to {run.folder / 'export'}, but measuring it "
@@ -143,9 +147,16 @@ def evaluate_arms(run: Run, plan: Plan) -> list[Row]:
     return rows
 
 
-def evaluate_arm(run: Run, plan: Plan, name: str, weights: Path) -> list[Row]:
+def arms_with_crops(run: Run) -> dict[str, Path]:
+    """Encoders that are measured once more with averaged crops: the base and the result."""
+    if not run.config.evaluation.crops:
+        return {}
+    return {name: weights for name, weights in run.arms().items() if name in (BASE, run.title)}
+
+
+def evaluate_arm(run: Run, plan: Plan, name: str, weights: Path, suffix: str = "") -> list[Row]:
     """Rows of one arm: read where they were measured with the same settings, else measured now."""
-    path = run.folder / "evaluation" / f"{weights.parent.name}.json"
+    path = run.folder / "evaluation" / f"{weights.parent.name}{suffix}.json"
     known = read_results(path).rows if path.exists() else []
     if not missing(plan, known):
         return [row for planned in plan.planned for row in known if is_of(row, planned)]
