@@ -180,9 +180,11 @@ def compare(
         {side: [] for side in ("ours", "scikit-learn", "faiss")} for _ in range(3)
     )
 
+    channels = 0
     for at in range(0, images, 8):
         some = {stage: m[at : at + 8] for stage, m in maps.items()}
         points_BND = hypercolumn(some, SIZE)
+        channels = points_BND.shape[2]
         found, spent = clocked(ours, some, torch.arange(at, at + len(points_BND)))
         seconds["ours"].append(spent / len(points_BND))
         rounds["ours"] += found.iterations_B.tolist()
@@ -197,7 +199,7 @@ def compare(
                 inertia[side].append(inertia_of(points_ND, torch.from_numpy(ids_N)))
     shape = " + ".join(f"{m.shape[1]}x{m.shape[2]}x{m.shape[3]}" for m in maps.values())
     print(
-        f"\n{name}, {reduction}: {images} images of {points_BND.shape[2]} channels at {SIZE} x {SIZE} ({shape})"
+        f"\n{name}, {reduction}: {images} images of {channels} channels at {SIZE} x {SIZE} ({shape})"
     )
     for side in seconds:
         line = f"  {side:<13} {1000 * statistics.mean(seconds[side]):8.1f} ms an image"
@@ -215,10 +217,10 @@ def compare(
 def sklearn_ids(
     points_ND: np.ndarray, given: argparse.Namespace, seed: int
 ) -> tuple[np.ndarray, int]:
-    found = KMeans(given.k, n_init=1, max_iter=given.iterations, tol=0, random_state=seed).fit(
+    found = KMeans(given.k, n_init=1, max_iter=given.iterations, tol=0, random_state=seed).fit(  # pyright: ignore[reportArgumentType]
         points_ND
     )
-    return found.labels_.astype(np.int64), found.n_iter_
+    return np.asarray(found.labels_, dtype=np.int64), int(found.n_iter_)
 
 
 def faiss_ids(
@@ -230,7 +232,9 @@ def faiss_ids(
         min_points_per_centroid=1, max_points_per_centroid=len(points_ND),
     )  # fmt: skip
     clustering.train(points_ND)
-    return clustering.index.search(points_ND, 1)[1][:, 0], len(clustering.obj)
+    index, inertias = clustering.index, clustering.obj
+    assert index is not None and inertias is not None, "train() sets both"
+    return index.search(points_ND, 1)[1][:, 0], len(inertias)
 
 
 def inertia_of(points_ND: Tensor, ids_N: Tensor) -> float:

@@ -23,6 +23,7 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -74,6 +75,7 @@ def survives(folder: Path, kills: int, times: random.Random) -> bool:
             if process.ended(delay):
                 break
             process.kill()
+            assert delay is not None, "without a delay the process is waited for"
             here_struck.append(where(here / "tiny", delay))
             struck.append(here_struck[-1])
             print(
@@ -176,7 +178,7 @@ def where(run: Path, lived: float) -> str:
     return "base"
 
 
-def outcome(run: Path) -> dict[str, object]:
+def outcome(run: Path) -> dict[str, Any]:
     """Everything that must be equal: weights, part ids, the export, figures and logged losses."""
     patterns = (
         "*/encoder.safetensors",

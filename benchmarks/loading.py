@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,7 @@ from torchvision.models import resnet18
 from torchvision.transforms import v2
 
 from ssl_parts.data import BatchStream, DeviceBank, ImageBank, build_dataset
+from ssl_parts.data.sets.image_files import ImageFiles
 from ssl_parts.data.sets.synthetic_birds import SyntheticBirds
 from ssl_parts.views import ViewsConfig, make_views, plan_views
 from ssl_parts.views.geometry import sample_ids, sample_images, snap_to_pixels
@@ -50,7 +52,7 @@ class PlainFolder(Dataset):
 
 
 def centre_square(size: int) -> Callable:
-    def transform(image: Image.Image) -> Tensor:
+    def transform(image: Any) -> Tensor:  # of PIL, which torchvision's types leave out
         square = v2.functional.center_crop(image, [round(0.875 * min(image.size))] * 2)
         return v2.functional.pil_to_tensor(
             v2.functional.resize(square, [size, size], antialias=True)
@@ -137,7 +139,7 @@ def views_against_resnet(options: argparse.Namespace) -> tuple[float, float]:
         images.to(options.device),
         torch.zeros(options.batch, 56, 56, dtype=torch.uint8).to(options.device),
     )
-    model = resnet18().to(options.device, memory_format=torch.channels_last)
+    model = resnet18().to(options.device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     inputs = torch.rand(2 * options.batch, 3, options.size, options.size, device=options.device)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -184,6 +186,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         data = build_dataset("folder", options.root or draw_files(Path(folder)))
+        assert isinstance(data, ImageFiles), "images of a folder have files"
         compare(data.root, ImageBank(data, options.size, "crop"), options)
 
 

@@ -11,6 +11,7 @@ Shapes: B images, M parts, D channels.
 
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,12 +49,13 @@ class TwoViews(Dataset):
         return one, two, ids_one, ids_two
 
     def view(
-        self, image: Image.Image, ids: Image.Image, colour: v2.Transform
-    ) -> tuple[Tensor, Tensor]:
+        self, image: Any, ids: Any, colour: v2.Transform
+    ) -> tuple[Tensor, Tensor]:  # images of PIL, which torchvision's types leave out
         window = v2.RandomResizedCrop(self.size).make_params([image])
-        box = [window[key] for key in ("top", "left", "height", "width")]
-        image = TF.resized_crop(image, *box, [self.size, self.size], v2.InterpolationMode.BICUBIC)
-        ids = TF.resized_crop(ids, *box, [self.size, self.size], v2.InterpolationMode.NEAREST)
+        box = {key: window[key] for key in ("top", "left", "height", "width")}
+        box["size"] = [self.size, self.size]
+        image = TF.resized_crop(image, **box, interpolation=v2.InterpolationMode.BICUBIC)
+        ids = TF.resized_crop(ids, **box, interpolation=v2.InterpolationMode.NEAREST)
         if random.random() < 0.5:
             image, ids = TF.hflip(image), TF.hflip(ids)
         return TF.to_dtype(TF.pil_to_tensor(colour(image)), scale=True), TF.pil_to_tensor(ids)[0]

@@ -10,6 +10,7 @@ On a CPU one core, counted by the processor's time, decoding not counted. We wan
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def main() -> None:
         )
 
 
-def clocked(work: Callable) -> tuple[float, object]:
+def clocked(work: Callable) -> tuple[float, Any]:
     start = time.process_time()
     result = work()
     return time.process_time() - start, result

@@ -11,6 +11,7 @@ chance is 2.5 %. Settings are fixed here, none is chosen by its test accuracy.
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,14 +58,16 @@ def raw_pixel_accuracy(
 
 def small_resnet() -> nn.Module:
     """ResNet-18 of half width whose stem halves the image once."""
-    net = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=40, channels=(32, 64, 128, 256))
+    block: Any = BasicBlock  # timm's types ask for an instance of it
+    net = ResNet(block, (2, 2, 2, 2), num_classes=40, channels=(32, 64, 128, 256))
     net.conv1, net.bn1, net.maxpool = (
         nn.Conv2d(3, 32, 3, 2, 1, bias=False),
         nn.BatchNorm2d(32),
         nn.Identity(),
     )
-    net.layer1[0].conv1 = nn.Conv2d(32, 32, 3, 1, 1, bias=False)
-    net.layer1[0].downsample = None
+    first = net.get_submodule("layer1.0")
+    first.conv1 = nn.Conv2d(32, 32, 3, 1, 1, bias=False)
+    first.register_module("downsample", None)
     return net.to(memory_format=torch.channels_last)
 
 
@@ -90,6 +93,7 @@ def supervised_accuracy(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, 3e-3, total_steps=steps, pct_start=0.15
     )
+    loss = torch.tensor(torch.nan)
     for epoch in range(epochs):
         for index in torch.randperm(len(images))[: len(images) // batch * batch].split(batch):
             with torch.autocast("cpu", torch.bfloat16):

@@ -30,6 +30,7 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -92,7 +93,8 @@ def main() -> None:
 
 
 def compare(given: argparse.Namespace, folder: Path) -> None:
-    data = build_dataset("folder", draw_files(folder, max(64, 2 * given.batch), given.file_size))
+    draw_files(folder, max(64, 2 * given.batch), given.file_size)
+    data = build_dataset("folder", folder)
     bank = ImageBank(data, given.size, "crop").fill(workers=1)
     torch.manual_seed(0)
     ids_NHW = (
@@ -111,7 +113,7 @@ def compare(given: argparse.Namespace, folder: Path) -> None:
     )
     print_losses(ours, plain)
     loader = DataLoader(
-        TwoViews([data.root / path for path in bank.paths], ids_NHW, given.size),
+        TwoViews([folder / path for path in bank.paths], ids_NHW, given.size),
         given.batch,
         shuffle=True,
         drop_last=True,
@@ -170,8 +172,8 @@ def clock_of_plain(
 def encoder_named(name: str) -> Encoder:
     """That of configs/encoder/NAME.yaml where there is one, else timm's, with random weights."""
     file = CONFIGS / "encoder" / f"{name}.yaml"
-    given = OmegaConf.load(file) if file.is_file() else {"name": name}
-    return make_encoder(EncoderConfig(**dict(given) | {"weights": None}))
+    given: Any = OmegaConf.load(file) if file.is_file() else {"name": name}
+    return make_encoder(EncoderConfig(**{**given, "weights": None}))
 
 
 def our_trainer(
@@ -202,6 +204,7 @@ def print_losses(ours: Trainer, plain: PlainLoop) -> None:
     """Both losses of the same views, in fp32, with the same weights."""
     with ours.open_stream(0) as stream:
         views = ours.make_views(*next(stream))
+    assert views.ids_Ngg is not None, "the phase has parts"
     inputs = (views.images_NCHW, views.ids_Ngg, views.priority_NK)
     mine = ours.objective(ours.student(*inputs), ours.teacher(*inputs, predict=False))["loss"]
     (one, two), (ids_one, ids_two), priority = (

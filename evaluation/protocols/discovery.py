@@ -8,6 +8,7 @@ from evaluation.protocols.bench import Bench, Measured
 from evaluation.protocols.config import DiscoveryProtocol, rounds_of
 from evaluation.results import Measure
 from ssl_parts.parts import PartStore, discover_parts
+from ssl_parts.parts.dense.config import DenseConfig
 
 
 def measure_discovery(protocol: DiscoveryProtocol, bench: Bench) -> list[Measured]:
@@ -47,6 +48,7 @@ def _discover(protocol: DiscoveryProtocol, bench: Bench) -> Measured:
         train = discover_parts(bench.encoder, bench.train, config, device=bench.device)
         test = discover_parts(bench.encoder, bench.test, config, device=bench.device, fitted=train)
         found.append(judge_parts(test, bench.test, train, bench.train))
-    layer = f"{'+'.join(parts.stages) or 'default stages'} at {parts.size}x{parts.size}"
+    stages = parts.stages if isinstance(parts, DenseConfig) else []
+    layer = f"{'+'.join(stages) or 'default stages'} at {parts.size}x{parts.size}"
     splits = {"train": len(bench.train), "val": 0, "test": len(bench.test)}
     return Measured(measures_of(found), splits, layer, "none", seeds)

@@ -69,7 +69,8 @@ def run_processes(configs: dict[Path, Config], jobs: int) -> None:
         while together.running or (waiting and not together.asked):
             while waiting and len(together.running) < jobs and not together.asked:
                 together.start(waiting.pop(0))
-            for sentinel in wait(list(together.running)):
+            ended = set(wait(list(together.running)))
+            for sentinel in [known for known in together.running if known in ended]:
                 process = together.running.pop(sentinel)
                 process.join()
                 if process.exitcode and not together.asked:

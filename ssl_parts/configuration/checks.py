@@ -72,15 +72,17 @@ class Bounds:
     def words(self) -> str:
         """The limits as the end of "must ..."."""
         low, high = _first(self.at_least, self.above), _first(self.at_most, self.below)
-        if low is None and high is None:
-            return "be a finite number"
-        if low is not None and high is not None:
-            opening = "(" if self.at_least is None else "["
-            closing = ")" if self.at_most is None else "]"
-            return f"lie in {opening}{_plain(low)}, {_plain(high)}{closing}"
-        if low is not None:
-            return f"be at least {_plain(low)}" if self.above is None else f"be above {_plain(low)}"
-        return f"be at most {_plain(high)}" if self.below is None else f"be below {_plain(high)}"
+        if low is None:
+            if high is None:
+                return "be a finite number"
+            most = "be at most" if self.below is None else "be below"
+            return f"{most} {_plain(high)}"
+        if high is None:
+            least = "be at least" if self.above is None else "be above"
+            return f"{least} {_plain(low)}"
+        opening = "(" if self.at_least is None else "["
+        closing = ")" if self.at_most is None else "]"
+        return f"lie in {opening}{_plain(low)}, {_plain(high)}{closing}"
 
 
 def bounded(default: Any, **limits: Any) -> Any:

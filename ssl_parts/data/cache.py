@@ -102,20 +102,22 @@ class DiskPixels:
                 f"data.cache=disk: cannot use {self.folder} ({error}); delete it, choose another data.cache_dir, or "
                 "use data.cache=memory"
             ) from error
-        self.array, self._sums, self._kept = maps
+        self._maps = maps
+        self.array: np.ndarray = maps[0]
+        self._sums, self._kept = maps[1], maps[2]
         self._done = np.zeros(n, dtype=bool)
         self._lock, self._unflushed, self._row_bytes = threading.Lock(), [], 3 * size * size
 
     def has(self, rows: np.ndarray) -> np.ndarray:
         for row in np.unique(rows[self._kept[rows] & ~self._done[rows]]):
-            self._done[row] = self._sums[row] == zlib.crc32(self.array[row])
+            self._done[row] = self._sums[row] == _checksum(self.array[row])
             if not self._done[row]:
                 log.warning("%s: row %d has changed on disk and is decoded again", self.folder, row)
         return self._done[rows]
 
     def put(self, row: int, pixels: np.ndarray) -> None:
         self.array[row] = pixels
-        self._sums[row] = zlib.crc32(np.ascontiguousarray(pixels))
+        self._sums[row] = _checksum(pixels)
         self._done[row] = True
         with self._lock:
             self._unflushed.append(row)
@@ -127,10 +129,15 @@ class DiskPixels:
         with self._lock:
             rows, self._unflushed = self._unflushed, []
         if rows:
-            self.array.flush()
-            self._sums.flush()
-            self._kept[rows] = True
-            self._kept.flush()
+            pixels, sums, kept = self._maps
+            pixels.flush()
+            sums.flush()
+            kept[rows] = True
+            kept.flush()
+
+
+def _checksum(pixels: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(pixels).data)
 
 
 Arrays = dict[str, tuple[type, tuple[int, ...]]]  # file → type and shape
@@ -179,7 +186,7 @@ def _remove_left_over(folder: Path) -> None:
                 shutil.rmtree(place)
 
 
-def _open_map(file: Path, kind: type, shape: tuple[int, ...]) -> np.ndarray:
+def _open_map(file: Path, kind: type, shape: tuple[int, ...]) -> np.memmap:
     """An array file mapped for writing; its size is looked at first, since a map silently
     lengthens a file cut short.
 

@@ -174,13 +174,13 @@ def _decode_with_codec(data: bytes | memoryview, header: Image.Image) -> Tensor 
     )
     if (
         not plain
-        or codec() is None
+        or (decode := codec()) is None
         or exif_orientation(header) != 1
         or (header.format == "PNG" and _bit_depth(data) != 8)
     ):
         return None
     try:
-        image = codec()(_as_tensor(data))
+        image = decode(_as_tensor(data))
     except Exception:
         return None  # PIL has the last word, and the better message
     return image.contiguous() if image.shape == (3, header.height, header.width) else None

@@ -128,7 +128,8 @@ def _nearest(target: int, source: int) -> Tensor:
 
 def fit_image(image_CHW: Tensor, size: int, fit: Fit | str) -> Tensor:
     """An image of any size as uint8 (3, size, size)."""
-    return Square.of(*image_CHW.shape[-2:], size, fit).image(image_CHW)
+    height, width = image_CHW.shape[-2:]
+    return Square.of(height, width, size, fit).image(image_CHW)
 
 
 def fit_sample(sample: Sample, size: int, fit: Fit | str) -> Sample:

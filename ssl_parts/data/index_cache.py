@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,8 @@ def save_index(file: Path, arrays: dict[str, np.ndarray]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
         with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, **arrays)
+            named: dict[str, Any] = {**arrays}  # numpy's keywords are names of arrays
+            np.savez(stream, **named)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, file)

@@ -7,7 +7,7 @@ the whole image is (0, 0, W, H).
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,14 @@ class Sample:
     # uint8 (H, W): 0 background, 1..P parts, IGNORE; or (P, H, W) of 0/1 (multi-label)
     part_mask: Tensor | None = None
     keypoints: Tensor | None = None  # float32 (P, 3): x, y in pixels, visibility 0 or 1
+
+
+class Annotations(TypedDict, total=False):
+    """What is known of an image beside its label, as arguments of `Sample`."""
+
+    box: tuple[float, float, float, float] | None
+    part_mask: Tensor | None
+    keypoints: Tensor | None
 
 
 def without_ignored(mask: Tensor) -> Tensor:

@@ -21,7 +21,14 @@ from ssl_parts.encoders.constructor import (
     create_skeleton,
 )
 from ssl_parts.encoders.encoder import Encoder
-from ssl_parts.encoders.families import RESNET_LAYERS, freeze_heads, is_vit, resnet_layers
+from ssl_parts.encoders.families import (
+    RESNET_LAYERS,
+    Vit,
+    as_timm,
+    freeze_heads,
+    is_vit,
+    resnet_layers,
+)
 from ssl_parts.encoders.inputs import (
     StatedInput,
     pretrained_input,
@@ -95,7 +102,7 @@ def build_encoder(
 def _create_encoder(name: str, args: dict[str, Any], *, pretrained: bool) -> Encoder:
     model = create_network(name, args, pretrained)
     freeze_heads(model)
-    config = model.pretrained_cfg
+    config = as_timm(model).pretrained_cfg
     return Encoder(name, model, config["mean"], config["std"], args)
 
 
@@ -146,8 +153,11 @@ def _resnet_args(
     name: str, skeleton: ResNet, args: dict, *, small: bool, width: float, last_stage: str | None
 ) -> dict:
     layers = [len(getattr(skeleton, layer, ())) for layer in RESNET_LAYERS]
-    expansion = type(skeleton.layer1[0]).expansion
-    channels = [round(info["num_chs"] // expansion * width) for info in skeleton.feature_info[1:]]
+    block: Any = skeleton.get_submodule("layer1.0")
+    channels = [
+        round(info["num_chs"] // block.expansion * width)
+        for info in as_timm(skeleton).feature_info[1:]
+    ]
     if last_stage is not None:
         kept = RESNET_LAYERS.index(last_stage) + 1 if last_stage in resnet_layers(skeleton) else 0
         if not kept:
@@ -171,7 +181,7 @@ def _resnet_args(
     return args
 
 
-def _vit_args(name: str, skeleton: nn.Module, args: dict, last_stage: str | None) -> dict:
+def _vit_args(name: str, skeleton: Vit, args: dict, last_stage: str | None) -> dict:
     args = {"dynamic_img_size": True} | args
     if skeleton.cls_token is not None and not isinstance(skeleton.norm, nn.Identity):
         # so that timm's own forward returns our pooled vector

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_parts.encoders.families import Layout, layout_of
+from ssl_parts.encoders.families import Layout, as_timm, layout_of
 from ssl_parts.encoders.report import LoadReport
 from ssl_parts.errors import ConfigError
 
@@ -51,6 +51,9 @@ class Encoder(nn.Module):
         model: the timm network; `model_args` rebuild it (`timm.create_model(name, **model_args)`).
         report: what the weights loader did, None for random weights.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class Encoder(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass: less memory for about a third more time."""
-        self.model.set_grad_checkpointing(enable)
+        as_timm(self.model).set_grad_checkpointing(enable)
 
     def _check_input(self, images_BCHW: Tensor) -> None:
         if (

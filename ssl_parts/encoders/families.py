@@ -6,6 +6,7 @@ Shape legend: B images, D channels, h x w cells of a map, T tokens, N patches.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeGuard, cast
 
 from timm.models import checkpoint_seq
 from timm.models.convnext import ConvNeXt
@@ -20,7 +21,30 @@ from ssl_parts.errors import ConfigError
 
 Extracted = tuple[dict[str, Tensor], Tensor, Tensor | None]  # maps by stage, pooled_BD, tokens_BTD
 
+Vit = VisionTransformer | Eva
+
 RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+
+class TimmNetwork(Protocol):
+    """What timm gives its networks beside `nn.Module`."""
+
+    pretrained_cfg: dict[str, Any]
+    feature_info: Sequence[dict[str, Any]]
+    num_features: int
+
+    def set_grad_checkpointing(self, enable: bool) -> None: ...
+
+    def forward_features(self, x: Tensor) -> Tensor: ...
+
+    def forward_intermediates(
+        self, x: Tensor, indices: Sequence[int] | None = None
+    ) -> tuple[Tensor, list[Tensor]]: ...
+
+
+def as_timm(model: nn.Module) -> TimmNetwork:
+    """The same network, for the type checker: `nn.Module` does not know what timm adds."""
+    return cast(TimmNetwork, model)
 
 
 @dataclass(frozen=True)
@@ -33,7 +57,7 @@ class Layout:
     dims: dict[str, int]
     strides: dict[str, int]
     feature_dim: int
-    extract: Callable[[nn.Module, Tensor, Sequence[str]], Extracted]
+    extract: Callable[[Any, Tensor, Sequence[str]], Extracted]  # of a network of this family
 
 
 def layout_of(model: nn.Module) -> Layout:
@@ -55,7 +79,7 @@ def has_maps(model: nn.Module) -> bool:
     return hasattr(model, "forward_intermediates") and hasattr(model, "feature_info")
 
 
-def is_vit(model: nn.Module) -> bool:
+def is_vit(model: nn.Module) -> TypeGuard[Vit]:
     """Whether the network is a plain ViT (timm keeps DINOv3 and other rotary ones in its class
     Eva).
     """
@@ -73,11 +97,12 @@ def resnet_layers(model: ResNet) -> tuple[str, ...]:
 
 
 def _resnet_layout(model: ResNet) -> Layout:
-    infos = {info["module"]: info for info in model.feature_info}
+    stem, *rest = as_timm(model).feature_info
+    infos = {info["module"]: info for info in rest}
     layers = resnet_layers(model)
     # timm's entry for the stem is taken before the max-pool, ours after it (docs/method.md, section 1.2).
-    dims = {"stem": model.feature_info[0]["num_chs"]} | {n: infos[n]["num_chs"] for n in layers}
-    strides = {"stem": 4} | {n: infos[n]["reduction"] for n in layers}
+    dims: dict[str, int] = {"stem": stem["num_chs"]} | {n: infos[n]["num_chs"] for n in layers}
+    strides: dict[str, int] = {"stem": 4} | {n: infos[n]["reduction"] for n in layers}
     return Layout(("stem", *layers), dims, strides, dims[layers[-1]], _extract_resnet)
 
 
@@ -94,21 +119,23 @@ def _extract_resnet(model: ResNet, x: Tensor, stages: Sequence[str]) -> Extracte
 # ---------------------------------------------------------------- ViT
 
 
-def _vit_layout(model: nn.Module) -> Layout:
+def _vit_layout(model: Vit) -> Layout:
     stages = tuple(f"block{i}" for i in range(len(model.blocks)))
-    patch = model.patch_embed.patch_size[0]
+    embed: Any = model.patch_embed
+    patch: int = embed.patch_size[0]
     dims, strides = dict.fromkeys(stages, model.embed_dim), dict.fromkeys(stages, patch)
     return Layout(stages, dims, strides, model.embed_dim, _extract_vit)
 
 
-def _extract_vit(model: nn.Module, x: Tensor, stages: Sequence[str]) -> Extracted:
+def _extract_vit(model: Vit, x: Tensor, stages: Sequence[str]) -> Extracted:
     last = len(model.blocks) - 1
-    grid = model.patch_embed.dynamic_feat_size(x.shape[-2:])
+    embed: Any = model.patch_embed
+    grid = embed.dynamic_feat_size(x.shape[-2:])
     earlier = sorted({int(stage.removeprefix("block")) for stage in stages} - {last})
     if earlier:
-        tokens_BTD, found = model.forward_intermediates(x, indices=earlier)
+        tokens_BTD, found = as_timm(model).forward_intermediates(x, indices=earlier)
     else:
-        tokens_BTD, found = model.forward_features(x), []
+        tokens_BTD, found = as_timm(model).forward_features(x), []
     maps = {f"block{i}": map_BDhw for i, map_BDhw in zip(earlier, found, strict=True)}
     patches_BND = tokens_BTD[:, model.num_prefix_tokens :]
     maps[f"block{last}"] = patches_BND.transpose(1, 2).unflatten(2, tuple(grid)).contiguous()
@@ -125,26 +152,28 @@ def _has_head_conv(model: nn.Module) -> bool:
 
 
 def _conv_layout(model: nn.Module) -> Layout:
-    infos = list(model.feature_info)
+    infos = list(as_timm(model).feature_info)
     stages = [f"stage{i}" for i in range(1, len(infos) + 1)]
     dims = {stage: info["num_chs"] for stage, info in zip(stages, infos)}
     strides = {stage: info["reduction"] for stage, info in zip(stages, infos)}
     if _has_head_conv(model):
-        dims["head"], strides["head"] = model.num_features, strides[stages[-1]]
+        dims["head"], strides["head"] = as_timm(model).num_features, strides[stages[-1]]
         stages.append("head")
     return Layout(tuple(stages), dims, strides, dims[stages[-1]], _extract_conv)
 
 
 def _extract_conv(model: nn.Module, x: Tensor, stages: Sequence[str]) -> Extracted:
-    final_BDhw, found = model.forward_intermediates(x)
+    final_BDhw, found = as_timm(model).forward_intermediates(x)
     maps = {f"stage{i}": map_BDhw for i, map_BDhw in enumerate(found, start=1)}
     if _has_head_conv(model):
         maps["head"] = final_BDhw
         return maps, final_BDhw.mean((2, 3)), None
     pooled_BD = found[-1].mean((2, 3))
-    if isinstance(model, ConvNeXt) and not isinstance(model.head.norm, nn.Identity):
+    if isinstance(model, ConvNeXt):
         # ConvNeXt's last LayerNorm sits behind the pooling and is part of what was pretrained.
-        pooled_BD = model.head.norm(pooled_BD[:, :, None, None]).flatten(1)
+        norm = model.get_submodule("head.norm")
+        if not isinstance(norm, nn.Identity):
+            pooled_BD = norm(pooled_BD[:, :, None, None]).flatten(1)
     return maps, pooled_BD, None
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from timm.models import get_arch_pretrained_cfgs, split_model_name_tag
 from torch import Tensor, nn
 
 from ssl_parts.encoders.candidates import Candidate
 from ssl_parts.encoders.constructor import create_skeleton
 from ssl_parts.encoders.encoder import Encoder
+from ssl_parts.encoders.families import as_timm
 from ssl_parts.encoders.layouts import TORCHVISION
 from ssl_parts.encoders.report import StatedInput
 from ssl_parts.encoders.sources import Located
@@ -61,7 +62,7 @@ def stated_input(located: Located, candidate: Candidate, name: str) -> StatedInp
 
 def pretrained_input(name: str, model: nn.Module) -> StatedInput:
     """What timm's own weights expect of a network that has them."""
-    config = model.pretrained_cfg
+    config = as_timm(model).pretrained_cfg
     padding = padding_of(create_skeleton(name, {}))
     return StatedInput(
         tuple(config["mean"]), tuple(config["std"]), padding, "timm's pretrained_cfg"
@@ -185,7 +186,7 @@ def _divergence(
         mean_311, std_311 = (
             images_BCHW.new_tensor(list(values)).view(3, 1, 1) for values in (mean, std)
         )
-        encoder.eval().model.forward_features((images_BCHW - mean_311) / std_311)
+        as_timm(encoder.eval().model).forward_features((images_BCHW - mean_311) / std_311)
     except _SeenEnough:
         pass
     finally:

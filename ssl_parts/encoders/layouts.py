@@ -159,7 +159,11 @@ def _from_haiku(name: str) -> str | None:
 
 def _torchvision_mobilenet(model: EfficientNet) -> Translate:
     """torchvision numbers the blocks of MobileNetV2 through: features.1 to features.17."""
-    places = [f"blocks.{s}.{b}" for s, stage in enumerate(model.blocks) for b in range(len(stage))]
+    places = [
+        f"blocks.{s}.{b}"
+        for s, stage in enumerate(model.blocks)
+        for b, _ in enumerate(stage.children())
+    ]
     plain = {"conv.0.0": "conv_dw", "conv.0.1": "bn1", "conv.1": "conv_pw", "conv.2": "bn2"}
     expanding = {"conv.0.0": "conv_pw", "conv.0.1": "bn1", "conv.1.0": "conv_dw", "conv.1.1": "bn2"}
     expanding |= {"conv.2": "conv_pwl", "conv.3": "bn3"}

@@ -118,7 +118,8 @@ class _Dtype:
         if self.code[:1] not in PLAIN_KINDS or not (self.code[1:].isdigit() or self.code == "b1"):
             return None
         dtype = np.dtype(self.code)
-        return dtype.newbyteorder(self.order) if self.order in "<>" else dtype
+        ordered = {"<": dtype.newbyteorder("<"), ">": dtype.newbyteorder(">")}
+        return ordered.get(self.order, dtype)
 
 
 @dataclass
@@ -144,6 +145,13 @@ class Reader(pickle._Unpickler):
         file: the pickle. storages: finds the bytes behind a persistent id ("storage", type, key,
             location, count); None where the file has none.
     """
+
+    # of Python's own class, which types do not list
+    stack: list[Any]
+    read: Callable[[int], bytes]
+    readline: Callable[[], bytes]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
 
     # the methods below are found by opcode through a table of the class, not by name
     dispatch: ClassVar[dict] = dict(pickle._Unpickler.dispatch)
@@ -246,9 +254,10 @@ def settle(value: Any) -> Any:
     Shared and circular parts are visited once, so a small file cannot unfold into a large one.
     """
     done: dict[int, tuple[Any, Any]] = {}  # original (kept alive, so that its id stays) and result
-    pending = [holder := [value]]
+    holder: list[Any] = [value]
+    pending: list[Any] = [holder]
     while pending:
-        place: Any = pending.pop()
+        place = pending.pop()
         for key, item in list(place.items() if isinstance(place, dict) else enumerate(place)):
             item = item.value if isinstance(item, _Array) else item
             if id(item) not in done and isinstance(item, (dict, list, tuple)):

@@ -6,14 +6,16 @@ Shapes: N images, D channels, h x w cells, H x W pixels, T tokens, A attention h
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from ssl_parts.encoders import Encoder
+from ssl_parts.encoders.families import is_vit
 
 BATCH = 16
 SPREAD = 2.0  # standard deviations of a component that fill the range of a colour channel
@@ -96,18 +98,19 @@ def last_map(encoder: Encoder, images_NCHW: Tensor, device: str | torch.device =
 def _attention(encoder: Encoder, images_NCHW: Tensor) -> Tensor:
     pixels = images_NCHW.to(encoder.mean.device).float() / 255
     encoder.eval()
-    if not encoder.stages[0].startswith("block"):
+    model = encoder.model
+    if not is_vit(model):
         return encoder(pixels).maps[encoder.last_stage].float().norm(dim=1)
-    with _caught_attention(encoder.model.blocks[-1].attn) as caught:
+    with _caught_attention(model.blocks[-1].get_submodule("attn")) as caught:
         grid = encoder(pixels).maps[encoder.last_stage].shape[-2:]
     weights_NTT = caught[0].float().mean(1)
-    prefix = getattr(encoder.model, "num_prefix_tokens", 0)
+    prefix = getattr(model, "num_prefix_tokens", 0)
     rows = weights_NTT[:, :1] if prefix else weights_NTT
     return rows[:, :, prefix:].mean(1).unflatten(1, tuple(grid))
 
 
 @contextmanager
-def _caught_attention(attention: nn.Module) -> Iterator[list[Tensor]]:
+def _caught_attention(attention: Any) -> Iterator[list[Tensor]]:
     """The softmaxed weights (N, A, T, T) of timm's attention: they pass through its dropout when
     it is not fused.
     """

@@ -4,8 +4,15 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import timm.optim
 import torch
+
+# timm documents these names here, its types list them in private modules
+from timm.optim import (
+    create_optimizer_v2,  # pyright: ignore[reportPrivateImportUsage]
+    get_optimizer_class,  # pyright: ignore[reportPrivateImportUsage]
+    list_optimizers,  # pyright: ignore[reportPrivateImportUsage]
+    param_groups_layer_decay,  # pyright: ignore[reportPrivateImportUsage]
+)
 from torch import nn
 
 from ssl_parts.encoders import Encoder
@@ -38,7 +45,7 @@ def build_optimizer(
     """
     groups: list[dict[str, Any]] = []
     for encoder in encoders:
-        for group in timm.optim.param_groups_layer_decay(
+        for group in param_groups_layer_decay(
             encoder.model, weight_decay=weight_decay, layer_decay=layer_decay
         ):
             groups.append({**group, "lr_scale": encoder_share * group["lr_scale"]})
@@ -60,12 +67,12 @@ def create_optimizer(groups: list[dict[str, Any]], name: str, lr: float) -> torc
     """
     extra: dict[str, Any] = {"momentum": 0.9} if "sgd" in name.lower() else {}
     try:
-        kind = timm.optim.get_optimizer_class(name.rpartition("_")[2], bind_defaults=False)
+        kind = get_optimizer_class(name.rpartition("_")[2], bind_defaults=False)
         if "fused" in inspect.signature(kind).parameters:
             extra["fused"] = True
-        return timm.optim.create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=0.0, **extra)
+        return create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=0.0, **extra)
     except (ValueError, AssertionError, KeyError) as error:
-        known = ", ".join(str(known) for known in timm.optim.list_optimizers()[:12])
+        known = ", ".join(str(known) for known in list_optimizers()[:12])
         raise ConfigError(
             f"train.optimizer={name!r} is not an optimiser of timm; some are: {known}"
         ) from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from timm.layers import convert_sync_batchnorm
+from timm.layers.norm_act import convert_sync_batchnorm
 
 from ssl_parts.encoders import Encoder
 

@@ -20,7 +20,9 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
 
     Buffers are copied from the student.
     """
-    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    # torch's types do not list this call for all tensors at once
+    lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
+    lerp(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
     for mine, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
         mine.copy_(theirs)
 

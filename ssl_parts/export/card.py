@@ -225,7 +225,7 @@ def _shares(row: object) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in values.items() if isinstance(values, Mapping) else ():
         mean = value.get("mean") if isinstance(value, Mapping) else value
-        if type(mean) in (int, float):
+        if isinstance(mean, int | float) and not isinstance(mean, bool):
             sd = value.get("sd") if isinstance(value, Mapping) else None
             found[str(name)] = f"{100 * mean:.1f}" + (
                 f" ± {100 * sd:.1f}" if isinstance(sd, float) and sd > 0 else ""

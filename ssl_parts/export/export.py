@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ssl_parts.encoders import Encoder, encoder_hash, locate, open_encoder
+from ssl_parts.encoders.families import as_timm
 from ssl_parts.errors import ConfigError, WeightsError
 from ssl_parts.export.card import facts_of_run, model_card, size_of_run
 from ssl_parts.export.folder import new_folder
@@ -153,7 +154,7 @@ def _prepared(source: Encoder | str | Path, which: str) -> Encoder:
 
 
 def _image_size(encoder: Encoder, image_size: int | None) -> int:
-    size = image_size or encoder.model.pretrained_cfg["input_size"][-1]
+    size = image_size or as_timm(encoder.model).pretrained_cfg["input_size"][-1]
     if encoder.stages[0] != "block0":
         return size
     patch = encoder.strides["block0"]  # a ViT takes multiples of its patch

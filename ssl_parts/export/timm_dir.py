@@ -10,11 +10,11 @@ from typing import Any
 
 import timm
 import torch
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from ssl_parts.encoders import Encoder, save_sealed
-from ssl_parts.encoders.families import is_vit, layout_of
+from ssl_parts.encoders.families import as_timm, is_vit, layout_of
 from ssl_parts.errors import WeightsError
 
 # What config.json keeps of timm's own description of the architecture.
@@ -35,11 +35,12 @@ def write_timm_dir(encoder: Encoder, folder: Path, image_size: int) -> None:
 
 def timm_config(encoder: Encoder, image_size: int) -> dict[str, Any]:
     """config.json: the architecture, the arguments that rebuild it, and the input statistics."""
-    source = encoder.model.pretrained_cfg
+    source = as_timm(encoder.model).pretrained_cfg
     args = dict(encoder.model_args)
     if is_vit(encoder.model):
         # The stored positional embedding has this grid, whatever the name's default says.
-        args["img_size"] = list(encoder.model.patch_embed.img_size)
+        embed: Any = encoder.model.patch_embed
+        args["img_size"] = list(embed.img_size)
     about = {key: source[key] for key in KEPT if source.get(key) is not None}
     about |= {
         "first_conv": first_convolution(encoder.model),
@@ -70,7 +71,7 @@ def first_convolution(model: nn.Module) -> str | None:
 
 def rebuild(encoder: Encoder) -> nn.Module:
     """A new network of this architecture, without weights, as config.json describes it."""
-    config = timm_config(encoder, encoder.model.pretrained_cfg["input_size"][-1])
+    config = timm_config(encoder, as_timm(encoder.model).pretrained_cfg["input_size"][-1])
     return timm.create_model(config["architecture"], num_classes=0, **config["model_args"]).eval()
 
 

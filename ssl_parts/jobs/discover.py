@@ -41,7 +41,9 @@ def discover(config: DiscoverConfig) -> Results | None:
         None if path is None else PartStore.open(Path(path)) for path in _given(config.run)
     )
     bank = build_bank(config.data, start=state.process_index * 1009)
-    device = state.device if config.run.device == "auto" else choose_device(config.run.device)
+    device = choose_device(config.run.device)
+    if config.run.device == "auto" and state.device is not None:
+        device = state.device  # of this process
     encoder = _encoder(config, state).to(device) if config.parts.needs_encoder else None
     mine = shard(len(bank), state.process_index, state.num_processes, config.parts.unit)
     with Progress("discovery", 0, len(mine), "image", state.is_main_process) as progress:

@@ -23,8 +23,8 @@ from ssl_parts.jobs.preflight import plan_run
 from ssl_parts.pretraining.arms import BASE
 from ssl_parts.pretraining.harm import describe_harm, measure_drift
 from ssl_parts.pretraining.preflight import check_run
-from ssl_parts.pretraining.run import Run
 from ssl_parts.pretraining.stages import train_rounds
+from ssl_parts.recipes.run import MeasuredRun
 from ssl_parts.recipes.schemas import Config
 from ssl_parts.report import write_report
 from ssl_parts.report.pictures import report_pictures
@@ -53,7 +53,7 @@ def run_all(config: Config, accelerator: Accelerator, stop: StopSignal) -> Resul
     folder = run_folder(config)
     bank = build_bank(config.data, cache_dir=folder / "cache")
     metrics = MetricsLog(folder / "metrics.jsonl", accelerator.is_main_process)
-    run = Run(config, folder, bank, accelerator, metrics, stop)
+    run = MeasuredRun(config, folder, bank, accelerator, metrics, stop)
     check_run(run)
     plan = plan_run(bank, config.data, config.evaluation, config.run.evaluate)
     if accelerator.is_main_process:
@@ -70,7 +70,7 @@ def run_all(config: Config, accelerator: Accelerator, stop: StopSignal) -> Resul
     return stop.interruptible(lambda: finish(run, plan, time.monotonic() - began) if main else None)
 
 
-def finish(run: Run, plan: Plan, seconds: float) -> Results:
+def finish(run: MeasuredRun, plan: Plan, seconds: float) -> Results:
     """Export, then evaluate, write results.json, print the table and where everything is."""
     exported = export_run(run)
     rows = evaluate_arms(run, plan)
@@ -105,13 +105,13 @@ def finish(run: Run, plan: Plan, seconds: float) -> Results:
     return results
 
 
-def export_run(run: Run) -> Path:
+def export_run(run: MeasuredRun) -> Path:
     """Write what the run made as a timm directory, before anything else can go wrong."""
     source = run.folder if run.resolved_train.rounds else run.base
     return export_encoder(source, run.folder / "export", to="timm", image_size=run.bank.size)
 
 
-def look_for_harm(run: Run, rows: list[Row]) -> tuple[dict, list[str]]:
+def look_for_harm(run: MeasuredRun, rows: list[Row]) -> tuple[dict, list[str]]:
     """Compare the result with a base that was given (one made from scratch is there to be
     changed).
     """
@@ -126,7 +126,7 @@ def look_for_harm(run: Run, rows: list[Row]) -> tuple[dict, list[str]]:
     return drift.as_dict(), describe_harm(drift, means.get(BASE, {}), means.get(run.title, {}))
 
 
-def evaluate_arms(run: Run, plan: Plan) -> list[Row]:
+def evaluate_arms(run: MeasuredRun, plan: Plan) -> list[Row]:
     """Measure each arm by the planned protocols, one file per arm; what is there is kept.
 
     Raises:
@@ -147,14 +147,16 @@ def evaluate_arms(run: Run, plan: Plan) -> list[Row]:
     return rows
 
 
-def arms_with_crops(run: Run) -> dict[str, Path]:
+def arms_with_crops(run: MeasuredRun) -> dict[str, Path]:
     """Encoders that are measured once more with averaged crops: the base and the result."""
     if not run.config.evaluation.crops:
         return {}
     return {name: weights for name, weights in run.arms().items() if name in (BASE, run.title)}
 
 
-def evaluate_arm(run: Run, plan: Plan, name: str, weights: Path, suffix: str = "") -> list[Row]:
+def evaluate_arm(
+    run: MeasuredRun, plan: Plan, name: str, weights: Path, suffix: str = ""
+) -> list[Row]:
     """Rows of one arm: read where they were measured with the same settings, else measured now."""
     path = run.folder / "evaluation" / f"{weights.parent.name}{suffix}.json"
     known = read_results(path).rows if path.exists() else []

@@ -4,7 +4,6 @@ Shapes: N images, H x W pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,6 +25,7 @@ from ssl_parts.encoders.pictures import (
 )
 from ssl_parts.errors import ConfigError
 from ssl_parts.parts import ComponentConfig, PerImageConfig, VotesConfig, discover_parts
+from ssl_parts.parts.dense.features import TensorImages
 from ssl_parts.parts.model import PartModel, load_part_model
 from ssl_parts.parts.palette import contact_sheet, overlay
 from ssl_parts.recipes.schemas import ShowConfig
@@ -44,7 +44,7 @@ def show(config: ShowConfig) -> Path:
         ConfigError, DataError, WeightsError, PartDiscoveryError: what was given cannot be shown.
     """
     config.check()
-    paths = image_paths(Path(config.image), config.limit)
+    paths = image_paths(Path(str(config.image)), config.limit)
     encoder, model = encoder_of(config), part_model_of(config)
     size = config.size or (model.image_size if model else 224)
     images_NCHW = torch.stack([fit_image(decode_image(path), size, config.fit) for path in paths])
@@ -92,21 +92,22 @@ def image_paths(path: Path, limit: int) -> list[Path]:
 
 def encoder_of(config: ShowConfig) -> Encoder:
     """The encoder of a run or export, or timm's of that name."""
-    if Path(config.encoder).exists():
+    source = str(config.encoder)
+    if Path(source).exists():
         if config.weights is not None:
             raise ConfigError(
-                f"weights={config.weights} goes with a timm name; encoder={config.encoder} has its own"
+                f"weights={config.weights} goes with a timm name; encoder={source} has its own"
             )
-        return open_encoder(config.encoder).eval()
+        return open_encoder(source).eval()
     torch.manual_seed(0)
-    return build_encoder(config.encoder, config.weights).eval()
+    return build_encoder(source, config.weights).eval()
 
 
 def part_model_of(config: ShowConfig) -> PartModel | None:
     """What the run or export given knows of parts; None for one that has none, and for timm's
     encoders.
     """
-    given = Path(config.encoder)
+    given = Path(str(config.encoder))
     folders = [
         folder
         for folder in (given, given / "export")
@@ -127,26 +128,9 @@ def new_parts(
     foreground = VotesConfig() if len(paths) >= ENOUGH else ComponentConfig()
     grid = 56 if images_NCHW.shape[-1] >= 112 else 16
     chosen = PerImageConfig(k=config.k or 6, size=grid, foreground=foreground)
-    store = discover_parts(encoder, _Given(images_NCHW, [str(path) for path in paths]), chosen)
+    images = TensorImages(images_NCHW, [str(path) for path in paths])
+    store = discover_parts(encoder, images, chosen)
     return store.batch(range(len(store))), store.k, store.background
-
-
-@dataclass(frozen=True)
-class _Given:
-    """Images in hand, as discovery wants to see a data set."""
-
-    tensor: Tensor
-    paths: list[str]
-
-    @property
-    def size(self) -> int:
-        return self.tensor.shape[-1]
-
-    def __len__(self) -> int:
-        return len(self.tensor)
-
-    def images(self, indices: Sequence[int]) -> Tensor:
-        return self.tensor[torch.as_tensor(indices)]
 
 
 def _with_head(tiles: list[Tensor], side: int) -> Image.Image:

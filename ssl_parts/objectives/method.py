@@ -52,8 +52,15 @@ class LossInputs(Generic[OutputsT]):
 class TrainingImages(Protocol):
     """The images of a phase by row: what a method may look at before and during training."""
 
-    k: int  # part ids, 0 in a phase without parts
-    background: int | None  # the id of what is not object, where there is one
+    @property
+    def k(self) -> int:
+        """Number of part ids, 0 in a phase without parts."""
+        ...
+
+    @property
+    def background(self) -> int | None:
+        """The id of what is not object, where there is one."""
+        ...
 
     def __len__(self) -> int: ...
 

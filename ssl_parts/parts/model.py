@@ -9,23 +9,21 @@ Shape legend: B images, H x W their size, s the size discovery worked at, S x S 
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
-from ssl_parts.data.records import Sample
 from ssl_parts.encoders import Encoder, open_encoder, save_sealed
 from ssl_parts.encoders.digests import verify_export
 from ssl_parts.encoders.documents import has_interpolation, read_json
 from ssl_parts.encoders.read import read_tensors
 from ssl_parts.errors import DataError, PartDiscoveryError, SslPartsError, WeightsError
 from ssl_parts.parts.config import PartsConfig, restore_config
+from ssl_parts.parts.dense.features import TensorImages
 from ssl_parts.parts.discover import discover_parts
 from ssl_parts.parts.store import PartStore, StoreInfo
 
@@ -91,33 +89,9 @@ class PartModel:
         # Every image is number 0 of a data set of its own, so that its ids do not depend on its
         # neighbours.
         options = {"device": self.encoder.mean.device, "fitted": self._fitted}
-        banks = [_Given(image_1Css) for image_1Css in images_BCss.cpu().split(1)]
-        stores = [discover_parts(self.encoder, bank, self.config, **options) for bank in banks]
+        images = [TensorImages(one, ["the image given"]) for one in images_BCss.cpu().split(1)]
+        stores = [discover_parts(self.encoder, bank, self.config, **options) for bank in images]
         return torch.cat([store.batch([0]) for store in stores])
-
-
-@dataclass(frozen=True)
-class _Given:
-    """Images in hand, as discovery wants to see a data set."""
-
-    tensor: Tensor
-
-    @property
-    def size(self) -> int:
-        return self.tensor.shape[-1]
-
-    @property
-    def paths(self) -> list[str]:
-        return ["the image given"] * len(self.tensor)
-
-    def __len__(self) -> int:
-        return len(self.tensor)
-
-    def images(self, indices: np.ndarray) -> Tensor:
-        return self.tensor[torch.from_numpy(indices)]
-
-    def sample(self, i: int) -> Sample:
-        return Sample(self.tensor[i], None, self.paths[i])
 
 
 def write_part_model(

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_parts.data import Bank, BatchStream, ImageBank, batch_indices, rank_slice
 from ssl_parts.encoders import Encoder
-from ssl_parts.engine.adapt import adapt, merge_adapters
-from ssl_parts.engine.checkpoint import save_tensors
+from ssl_parts.engine.adapt import adapt
 from ssl_parts.engine.loop import Cadence, Learner, Loop
 from ssl_parts.engine.modes import follow_mode, set_train_mode
 from ssl_parts.engine.monitor import MetricsLog, Monitor
@@ -28,21 +27,16 @@ from ssl_parts.engine.schedules import cosine, warmup_cosine
 from ssl_parts.engine.speed import speed_up
 from ssl_parts.engine.state import TrainingState
 from ssl_parts.engine.stop import StopSignal
-from ssl_parts.engine.teacher import interpolate, make_teacher, update_teacher
+from ssl_parts.engine.teacher import make_teacher, update_teacher
 from ssl_parts.errors import ConfigError
 from ssl_parts.objectives import Objective, ObjectiveConfig, Outputs, build_method
 from ssl_parts.parts.store import PartStore
-from ssl_parts.pretraining.mixing import choose_share
 from ssl_parts.pretraining.phase_images import PhaseImages
+from ssl_parts.pretraining.phase_result import RESULT, PhaseResult, encoder_of
 from ssl_parts.pretraining.train_config import Network, ResolvedTrainConfig, TrainConfig
 from ssl_parts.pretraining.watch import Watch
 from ssl_parts.seeds import derive_seed
 from ssl_parts.views import Views, ViewsConfig
-
-RESULT = "encoder.safetensors"
-# weights that find the parts of the next round, where train.discover_with names another network
-# than train.keep
-DISCOVERY_WEIGHTS = "discovery.safetensors"
 
 
 @dataclass(frozen=True)
@@ -366,47 +360,15 @@ class Trainer(Learner):
     # --- the end of a phase
 
     def finish(self) -> None:
-        """Write `encoder.safetensors`: student or teacher (train.keep), interpolated with the
-        initial weights. If train.discover_with names the other network, write it to
-        discovery.safetensors first.
-
-        Side effect: adapters are merged into the weights.
-        """
-        train = self.phase.train
-        encoders = {Network.student: self.encoder, Network.teacher: encoder_of(self.teacher)}
-        for encoder in encoders.values():
-            merge_adapters(encoder)
-        mixed = self.interpolate(encoders[train.keep])
-        if self.accelerator.is_main_process:
-            if train.discover_with not in (None, train.keep):
-                other = encoders[train.discover_with]
-                save_tensors(self.phase.folder / DISCOVERY_WEIGHTS, other.state_dict())
-            save_tensors(self.phase.result, mixed)
-        self.accelerator.wait_for_everyone()
+        """Write what the phase leaves (`PhaseResult.write`) and free the memory of training."""
+        phase = self.phase
+        result = PhaseResult(
+            phase.folder,
+            phase.train,
+            self.initial_weights,
+            self.bank,
+            phase.views,
+            self.accelerator,
+        )
+        result.write({Network.student: self.encoder, Network.teacher: encoder_of(self.teacher)})
         self.accelerator.free_memory()
-
-    def interpolate(self, encoder: Encoder) -> dict[str, Tensor]:
-        """State dict interpolated between initial and trained weights (WiSE-FT).
-
-        Side effect: with train.interpolate=auto `encoder` ends with the last candidate's weights.
-        """
-        share = self.phase.train.interpolate
-        trained = {name: value.clone() for name, value in encoder.state_dict().items()}
-        if isinstance(share, str):
-            share = choose_share(
-                self.phase.folder,
-                encoder,
-                self.initial_weights,
-                trained,
-                self.bank,
-                self.phase.views,
-                self.accelerator,
-            )
-        return interpolate(self.initial_weights, trained, share)
-
-
-def encoder_of(network: nn.Module) -> Encoder:
-    """The encoder of a student or teacher."""
-    encoder = network.encoder
-    assert isinstance(encoder, Encoder), "networks of objectives have an encoder"
-    return encoder

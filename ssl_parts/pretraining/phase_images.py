@@ -85,7 +85,7 @@ class PhaseImages:
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         each = -(-len(self) // processes)
         # equal shares: the last ones begin again at the first image
-        share_S = (torch.arange(each) * processes + rank) % len(self)
+        share_S = torch.remainder(torch.arange(each) * processes + rank, len(self))
         made = []
         shown = self.accelerator.is_main_process
         with Progress(name, 0, each, "image", shown) as progress:

@@ -15,7 +15,7 @@ from ssl_parts.engine.monitor import MetricsLog
 from ssl_parts.engine.stop import StopSignal
 from ssl_parts.pretraining.arms import ARMS, BASE, result_title
 from ssl_parts.pretraining.config import PretrainConfig
-from ssl_parts.pretraining.phase import DISCOVERY_WEIGHTS
+from ssl_parts.pretraining.phase_result import DISCOVERY_WEIGHTS
 from ssl_parts.pretraining.train_config import ResolvedTrainConfig
 
 

@@ -133,12 +133,13 @@ class TrainConfig:
 class ResolvedTrainConfig(TrainConfig):
     """A configuration in which every key that a preset decides has a value."""
 
-    lr: float = 0.0
-    weight_decay: float = 0.0
-    layer_decay: float = 1.0
-    freeze_norm: bool = False
-    anchor: float = 0.0
-    interpolate: float | int | str = 1.0
+    # nothing assigns null to a resolved configuration, so the narrower types hold
+    lr: float = 0.0  # pyright: ignore[reportIncompatibleVariableOverride]
+    weight_decay: float = 0.0  # pyright: ignore[reportIncompatibleVariableOverride]
+    layer_decay: float = 1.0  # pyright: ignore[reportIncompatibleVariableOverride]
+    freeze_norm: bool = False  # pyright: ignore[reportIncompatibleVariableOverride]
+    anchor: float = 0.0  # pyright: ignore[reportIncompatibleVariableOverride]
+    interpolate: float | int | str = 1.0  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 # What each preset means. `gentle` is for an encoder worth keeping and a small data set: without it

@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -132,7 +133,7 @@ def _thin(values: Sequence[float]) -> list[float]:
     return kept if (len(values) - 1) % step == 0 else [*kept, values[-1]]
 
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ssl-parts",  # the same figure gives the same bytes
     "font.family": "sans-serif",

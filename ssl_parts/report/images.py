@@ -41,11 +41,13 @@ def _encode(picture: Image.Image, most: int) -> tuple[bytes, int, int]:
     while True:
         size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
         small = picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
+        content = b""
         for quality in QUALITIES:
             out = io.BytesIO()
             small.save(out, "webp", quality=quality, method=4)
-            if out.tell() <= most:
-                return out.getvalue(), *size
+            content = out.getvalue()
+            if len(content) <= most:
+                return content, *size
         if min(size) < 32:
-            return out.getvalue(), *size
+            return content, *size
         scale *= 0.75

@@ -13,6 +13,7 @@ import torch
 
 from ssl_parts.data.decode import decode_mask
 from ssl_parts.data.geometry import resize_mask
+from ssl_parts.data.records import Annotations
 from ssl_parts.data.sets.archive import Published, find_root, read_rows
 from ssl_parts.data.sets.image_files import ListedImages, Listing
 from ssl_parts.errors import DataError
@@ -54,7 +55,7 @@ class CelebAMask(ListedImages):
         self._masks = root / "CelebAMask-HQ-mask-anno"
         self.part_names = list(PARTS)
 
-    def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
+    def annotations(self, i: int, height: int, width: int) -> Annotations:
         number = int(self.keys[i])
         mask = np.zeros((height, width), dtype=np.uint8)
         for part, name in enumerate(PARTS, start=1):

@@ -149,9 +149,14 @@ def _images(file: Path, rows: list[dict[str, Any]], counts: Counter) -> dict[str
 
 
 def _size(row: dict[str, Any]) -> tuple[int, int] | None:
-    sides = row.get("height"), row.get("width")
-    known = all(type(side) in (int, float) and 1 <= side < 1e6 for side in sides)
-    return (round(sides[0]), round(sides[1])) if known else None
+    height, width = (_side(row.get(name)) for name in ("height", "width"))
+    return None if height is None or width is None else (height, width)
+
+
+def _side(value: object) -> int | None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < 1e6:
+        return round(value)
+    return None
 
 
 def _add_region(

@@ -82,8 +82,7 @@ def _read_runs(segmentation: dict, where: str) -> Outline:
     counts, size = segmentation.get("counts"), segmentation.get("size")
     if isinstance(counts, str):
         counts = unpack_runs(counts)
-    plain = isinstance(counts, list) and all(type(run) is int and run >= 0 for run in counts)
-    if not plain:
+    if not isinstance(counts, list) or not all(type(run) is int and run >= 0 for run in counts):
         raise DataError(f"{where}: run lengths {str(counts)[:60]} are no list of whole numbers")
     if size is None:
         return Outline(counts=tuple(counts))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ssl_parts.data.orientation import read_header
-from ssl_parts.data.records import MAX_PARTS
+from ssl_parts.data.records import MAX_PARTS, Annotations
 from ssl_parts.data.sets.archive import find_root
 from ssl_parts.data.sets.coco_file import CocoFile, CocoImage, Region, read_coco
 from ssl_parts.data.sets.coco_frame import Frame, draw_region
@@ -89,7 +89,7 @@ class CocoParts(ListedImages):
         """Classes of the images; plain COCO files have none."""
         return [-1] * len(paths), []
 
-    def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
+    def annotations(self, i: int, height: int, width: int) -> Annotations:
         path = self.paths[i]
         image = self._images[path]
         frame = Frame.of(image.size, read_header(self.encoded(i), path), height, width, path)

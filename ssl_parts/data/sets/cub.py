@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ssl_parts.data.decode import decode_mask
+from ssl_parts.data.records import Annotations
 from ssl_parts.data.sets.archive import Published, find_root, read_rows, read_table
 from ssl_parts.data.sets.image_files import ListedImages, Listing
 from ssl_parts.errors import DataError
@@ -102,17 +103,17 @@ class CUB(ListedImages):
                     ) from error
         return known
 
-    def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
-        known: dict[str, object] = {"box": self.box(i, height, width)}
+    def annotations(self, i: int, height: int, width: int) -> Annotations:
+        known: Annotations = {"box": self.box(i, height, width)}
         if self.keys[i] in self._keypoints:
             known["keypoints"] = torch.from_numpy(self._keypoints[self.keys[i]].copy())
         if self._masks is not None:
-            known["part_mask"] = self._mask(i)
+            known["part_mask"] = _read_mask(self._masks / Path(self.paths[i]).with_suffix(".png"))
         return known
 
-    def _mask(self, i: int) -> Tensor:
-        path = self._masks / Path(self.paths[i]).with_suffix(".png")
-        return (decode_mask(path) > 127).to(torch.uint8)
+
+def _read_mask(path: Path) -> Tensor:
+    return (decode_mask(path) > 127).to(torch.uint8)
 
 
 def _column(path: Path, keys: dict[str, str]) -> dict[str, int]:

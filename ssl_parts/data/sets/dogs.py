@@ -6,6 +6,7 @@ in lists/).
 import re
 from pathlib import Path
 
+from ssl_parts.data.records import Annotations
 from ssl_parts.data.sets.archive import Published, find_root, inside
 from ssl_parts.data.sets.image_files import ListedImages, Listing
 from ssl_parts.data.sets.mat import read_mat
@@ -47,7 +48,7 @@ class Dogs(ListedImages):
         super().__init__(_list(root, lists), self.published, split, allow_partial, seed)
         self._notes = root / "Annotation"
 
-    def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
+    def annotations(self, i: int, height: int, width: int) -> Annotations:
         file = inside(self._notes, self.paths[i].rpartition(".")[0], "the list of dogs")
         return {"box": _largest_box(file) if file.is_file() else None}
 
@@ -71,8 +72,9 @@ def _largest_box(file: Path) -> tuple[float, float, float, float] | None:
     text = file.read_bytes()[:100_000].decode(errors="replace")
     boxes = []
     for block in re.findall(r"<bndbox>(.*?)</bndbox>", text, flags=re.DOTALL):
-        found = [re.search(rf"<{corner}>\s*([\d.]+)\s*</{corner}>", block) for corner in CORNERS]
-        if all(found):
-            x0, y0, x1, y1 = (float(match.group(1)) for match in found)
+        tags = (re.search(rf"<{corner}>\s*([\d.]+)\s*</{corner}>", block) for corner in CORNERS)
+        corners = [float(tag.group(1)) for tag in tags if tag]
+        if len(corners) == len(CORNERS):
+            x0, y0, x1, y1 = corners
             boxes.append((x0 - 1, y0 - 1, x1, y1))
     return max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]), default=None)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssl_parts.data.decode import decode_image
 from ssl_parts.data.flip import left_right_pairs
-from ssl_parts.data.records import Sample
+from ssl_parts.data.records import Annotations, Sample
 from ssl_parts.data.sets.archive import Census, Published, inside, missing_files, require_complete
 from ssl_parts.data.sets.remarks import Remarks, counted
 from ssl_parts.data.sets.splits import choose_split
@@ -80,7 +80,7 @@ class ImageFiles:
             encoded, str(self.file(i)) if isinstance(encoded, Path) else self.paths[i]
         )
 
-    def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
+    def annotations(self, i: int, height: int, width: int) -> Annotations:
         """Box, part_mask and keypoints of image i where the set has them, as arguments of
         `Sample`.
         """
@@ -178,5 +178,5 @@ class ListedImages(ImageFiles):
         x0, y0, x1, y1 = np.clip(self._boxes[i], 0, [width, height, width, height]).tolist()
         return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
-    def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
+    def annotations(self, i: int, height: int, width: int) -> Annotations:
         return {"box": self.box(i, height, width)}

@@ -114,8 +114,10 @@ def _columns(
                 "label; keep two columns, or name them name and label"
             )
         return rows, 0, 1
-    label_at = (name_at + 1) % max(len(header), 2) if label_at is None else label_at
-    name_at = (0 if label_at else 1) if name_at is None else name_at
+    if name_at is None:
+        name_at = 0 if label_at else 1
+    if label_at is None:
+        label_at = (name_at + 1) % max(len(header), 2)
     return rows[1:], name_at, label_at
 
 

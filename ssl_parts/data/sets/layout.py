@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ssl_parts.data.sets.remarks import counted, first_of
-from ssl_parts.data.sets.split_names import FILLERS, split_of
+from ssl_parts.data.sets.split_names import FILLERS, SplitName, split_of
 from ssl_parts.errors import DataError
 
 FEW = 10  # of this many images one may lie beside the class folders and is left out
@@ -147,7 +147,7 @@ def choose_splits(folders: Folders, loose: int, place: str) -> dict[str, str]:
     return splits
 
 
-def _accepted(named: dict[str, object]) -> set[str]:
+def _accepted(named: dict[str, SplitName]) -> set[str]:
     """The other words that names of splits may have here: none, or those that train and a second
     split share (seg_train and seg_test). train_station among classes is no split."""
     by_rest: dict[str, set[str]] = {}
@@ -164,8 +164,13 @@ def _accepted(named: dict[str, object]) -> set[str]:
 
 def _pure(tops: list[str]) -> list[str]:
     """Of train and trainval the first."""
-    plain = [top for top in tops if "trainval" not in split_of(top).rest]
+    plain = [top for top in tops if "trainval" not in _rest_of(top)]
     return sorted(plain or tops)
+
+
+def _rest_of(top: str) -> str:
+    said = split_of(top)
+    return said.rest if said else ""
 
 
 def _refuse_doubt(
@@ -206,7 +211,7 @@ def _with_splits(
     found = Layout()
     for split, top in splits.items():
         found.splits |= {row: split for row, _ in folders[top]}
-        if split_of(top).rest not in ("", "trainval"):
+        if _rest_of(top) not in ("", "trainval"):
             found.remarks.append(f"{place}{top}/ is taken for split {split}")
     named = ", ".join(f"{place}{top}/" for top in splits.values())
     for other in sorted(set(folders).difference(splits.values())):

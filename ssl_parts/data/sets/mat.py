@@ -167,7 +167,7 @@ def _value(
 
 def _text(parts: Iterator, shape: list[int], count: int) -> str | list[str]:
     kind, reader = next(parts, (0, None))
-    if kind not in TEXTS:
+    if reader is None or kind not in TEXTS:
         raise DamageError("text of an unknown encoding")
     suffix = {"<": "-le", ">": "-be"}[reader.order] if TEXTS[kind] in ("utf-16", "utf-32") else ""
     letters = list(bytes(reader.data).decode(TEXTS[kind] + suffix))
@@ -190,7 +190,7 @@ def _structures(parts: Iterator, count: int, depth: int) -> list[dict[str, Any]]
 
 def _child(parts: Iterator, depth: int) -> Any:
     kind, reader = next(parts, (0, None))
-    if kind != MATRIX:
+    if reader is None or kind != MATRIX:
         raise DamageError("a cell or field is not there")
     return _matrix(reader, None, depth + 1)[1]
 

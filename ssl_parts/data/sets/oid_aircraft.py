@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ssl_parts.data.decode import decode_mask
+from ssl_parts.data.records import Annotations
 from ssl_parts.data.sets.aircraft import cut_banner
 from ssl_parts.data.sets.archive import find_root, inside, missing_files, read_lines
 from ssl_parts.data.sets.image_files import ListedImages, Listing
@@ -65,11 +66,11 @@ class OIDAircraft(ListedImages):
     def image(self, i: int) -> Tensor:
         return cut_banner(super().image(i), BANNER, self.paths[i])
 
-    def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
+    def annotations(self, i: int, height: int, width: int) -> Annotations:
         if self._maps is None:
             return {}
         maps = [
-            (decode_mask(self._map(self.keys[i], part)) > 0).to(torch.uint8)
+            (decode_mask(_find_map(self._maps, self.keys[i], part)) > 0).to(torch.uint8)
             for part in PARTS.values()
         ]
         if any(m.shape != (height + BANNER, width) for m in maps):
@@ -79,8 +80,9 @@ class OIDAircraft(ListedImages):
             )
         return {"part_mask": cut_banner(torch.stack(maps), BANNER, self.paths[i]).contiguous()}
 
-    def _map(self, key: str, part: str) -> Path:
-        return inside(self._maps, f"{key}/{key}_{part}.png", "the list of oid_aircraft")
+
+def _find_map(folder: Path, key: str, part: str) -> Path:
+    return inside(folder, f"{key}/{key}_{part}.png", "the list of oid_aircraft")
 
 
 def _list(root: Path) -> Listing:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ssl_parts.data.decode import decode_mask, turn
 from ssl_parts.data.geometry import resize_mask, same_shape
 from ssl_parts.data.orientation import read_header
-from ssl_parts.data.records import IGNORE
+from ssl_parts.data.records import IGNORE, Annotations
 from ssl_parts.data.sets.archive import Published, find_root
 from ssl_parts.data.sets.image_files import ListedImages, Listing
 from ssl_parts.data.sets.part_listing import list_pairs, read_part_names
@@ -71,7 +71,7 @@ class PartFolder(ListedImages):
         for remark in remarks:
             self.remarks.say(f"{root}: {remark}")
 
-    def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
+    def annotations(self, i: int, height: int, width: int) -> Annotations:
         mask = decode_mask(self.root / self.keys[i])
         mask = (mask > 0).to(torch.uint8) if self._binary else mask
         self._check_ids(mask, i)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ssl_parts.data.decode import decode_mask
+from ssl_parts.data.records import Annotations
 from ssl_parts.data.sets.archive import find_root
 from ssl_parts.data.sets.image_files import ListedImages, Listing
 from ssl_parts.data.sets.tree import list_images
@@ -70,7 +71,7 @@ class PasCUB(ListedImages):
         x0, y0, x1, y1 = self._window(i, *image.shape[-2:])
         return image[:, y0:y1, x0:x1]
 
-    def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
+    def annotations(self, i: int, height: int, width: int) -> Annotations:
         mask = decode_mask(self._map(i))
         if self._crop:
             x0, y0, x1, y1 = self._window(i, *mask.shape)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ssl_parts.data.decode import decode_mask
+from ssl_parts.data.records import Annotations
 from ssl_parts.data.sets.archive import Published, find_root, inside, read_rows
 from ssl_parts.data.sets.image_files import ListedImages, Listing
 from ssl_parts.errors import DataError
@@ -43,7 +44,7 @@ class Pets(ListedImages):
         self._trimaps = root / "annotations/trimaps"
         self.part_names = ["pet"] if self._trimaps.is_dir() else []
 
-    def annotations(self, i: int, height: int, width: int) -> dict[str, object]:
+    def annotations(self, i: int, height: int, width: int) -> Annotations:
         if not self.part_names:
             return {}
         trimap = decode_mask(inside(self._trimaps, f"{self.keys[i]}.png", "the list of pets"))

@@ -181,8 +181,10 @@ def _choose(found: _Found) -> ShardIndex:
     found.counts[SHARED] += sum(number for number in shared.values() if number > 1)
     found.counts[LOST] += len(set(found.labels) - used)
     names, offsets, sizes = zip(*chosen)
-    numbers = (np.array(values, dtype=np.int64) for values in (offsets, sizes, labels))
-    return ShardIndex(list(names), *numbers, {k: n for k, n in found.counts.items() if n})
+    offset_N, size_N, label_N = (np.array(n, dtype=np.int64) for n in (offsets, sizes, labels))
+    return ShardIndex(
+        list(names), offset_N, size_N, label_N, {k: n for k, n in found.counts.items() if n}
+    )
 
 
 def _short(key: str) -> str:

@@ -89,7 +89,7 @@ class Shards(ImageFiles):
         return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_maps": {}}  # a process opens its own maps
+        return {**self.__dict__, "_maps": {}}  # a process opens its own maps
 
 
 def _state(shard: Path) -> str:

@@ -47,9 +47,8 @@ def _check(split: str, images: int, size: int, seed: int, species: int) -> None:
 
 
 def _whole(value: Any, low: int, high: int) -> bool:
-    return (
-        isinstance(value, int | np.integer) and not isinstance(value, bool) and low <= value <= high
-    )
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and low <= int(value) <= high
 
 
 def species_traits(species: int = len(ALL_SPECIES)) -> list[dict[str, str]]:

@@ -58,6 +58,33 @@ class AnnotatedImages(Images, Protocol):
 
 
 @dataclass(frozen=True)
+class TensorImages:
+    """Images in memory as `AnnotatedImages`; nothing is known about them.
+
+    tensor_NCSS: uint8 (N, 3, S, S). paths: (N,) one name per image.
+    """
+
+    tensor_NCSS: Tensor
+    paths: list[str]
+
+    @property
+    def size(self) -> int:
+        """Side of the square images in pixels."""
+        return self.tensor_NCSS.shape[-1]
+
+    def __len__(self) -> int:
+        return len(self.tensor_NCSS)
+
+    def images(self, indices: np.ndarray) -> Tensor:
+        """uint8 (n, 3, S, S)."""
+        return self.tensor_NCSS[torch.from_numpy(np.asarray(indices))]
+
+    def sample(self, i: int) -> Sample:
+        """The record of one image, without annotations."""
+        return Sample(self.tensor_NCSS[i], None, self.paths[i])
+
+
+@dataclass(frozen=True)
 class Batch:
     """MICRO images and their maps; only the first `count` were asked for, the others fill up.
 

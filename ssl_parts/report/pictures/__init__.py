@@ -1,6 +1,6 @@
 """Pictures of a finished run that need its encoders and its images, for its report."""
 
-from ssl_parts.pretraining.run import Run
+from ssl_parts.recipes.run import MeasuredRun
 from ssl_parts.report.pictures.album import INDEX, Album
 from ssl_parts.report.pictures.atlas import draw_atlas
 from ssl_parts.report.pictures.before_after import (
@@ -15,7 +15,7 @@ from ssl_parts.report.pictures.mistakes import draw_mistakes
 __all__ = ["report_pictures"]
 
 
-def report_pictures(run: Run) -> None:
+def report_pictures(run: MeasuredRun) -> None:
     """Draw into `run.folder/pictures`: parts by round, part atlas, two views, components,
     neighbours, mistakes.
 

@@ -60,9 +60,13 @@ def draw_atlas(album: Album, looks: Looks) -> None:
     counts = np.bincount(group_M)
     for place, number in enumerate(np.argsort(-counts, kind="stable")[:MOST]):
         if counts[number]:
-            colour = tuple(int(c) for c in palette[number]) if shared else (128, 128, 128)
+            red, green, blue = palette[number].tolist() if shared else (128, 128, 128)
             picture = strip(
-                [framed(tile, colour) for tile in _patches(looks, parts, group_M == number)], 4
+                [
+                    framed(tile, (red, green, blue))
+                    for tile in _patches(looks, parts, group_M == number)
+                ],
+                4,
             )
             seen = len(np.unique(parts.image_M[group_M == number]))
             name = f"Part {number}" if shared else f"Group {place + 1}"

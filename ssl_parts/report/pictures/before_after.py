@@ -59,6 +59,8 @@ def draw_views(album: Album, looks: Looks, images: int = 6) -> None:
     views = make_views(
         run.bank.images(rows), store.batch(rows), plan, config, store.k, store.background
     )
+    ids_Ngg = views.ids_Ngg
+    assert ids_Ngg is not None, "these views were made with ids"
     pixels = (255 * views.images_NCHW.clamp(0, 1)).round().to(torch.uint8)
     large = enlarged(pixels, SIDE)
     for i, row in enumerate(rows):
@@ -66,11 +68,9 @@ def draw_views(album: Album, looks: Looks, images: int = 6) -> None:
         tiles = [
             t
             for j in pair
-            for t in (large[j], overlay(large[j], views.ids_Ngg[j], store.k, store.background))
+            for t in (large[j], overlay(large[j], ids_Ngg[j], store.k, store.background))
         ]
-        both = set(views.ids_Ngg[pair[0]].unique().tolist()) & set(
-            views.ids_Ngg[pair[1]].unique().tolist()
-        )
+        both = set(ids_Ngg[pair[0]].unique().tolist()) & set(ids_Ngg[pair[1]].unique().tolist())
         shared = len(both - {store.background})
         album.add(
             section,

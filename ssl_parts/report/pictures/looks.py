@@ -14,7 +14,7 @@ from ssl_parts.data import ImageBank, build_bank, evenly_spaced
 from ssl_parts.encoders import Encoder
 from ssl_parts.errors import SslPartsError
 from ssl_parts.parts import PartStore
-from ssl_parts.pretraining.run import Run
+from ssl_parts.recipes.run import MeasuredRun
 
 GALLERY, QUERIES = 1500, 500  # at most so many images are looked at
 
@@ -23,7 +23,7 @@ GALLERY, QUERIES = 1500, 500  # at most so many images are looked at
 class Looks:
     """Features by encoder ("before", "after") of the same images, and the parts of the last round."""
 
-    run: Run
+    run: MeasuredRun
     gallery: ImageBank
     queries: ImageBank
     store: PartStore
@@ -67,7 +67,7 @@ class Looks:
         return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-9)
 
 
-def look_at(run: Run) -> Looks:
+def look_at(run: MeasuredRun) -> Looks:
     """Open what a finished run needs for its pictures; the test images if there are some, else the
     training images.
     """

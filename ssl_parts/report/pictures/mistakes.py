@@ -17,7 +17,7 @@ from ssl_parts.encoders.pictures import enlarged
 from ssl_parts.errors import PartDiscoveryError
 from ssl_parts.parts import discover_parts
 from ssl_parts.parts.palette import overlay
-from ssl_parts.report.pictures.album import Album, strip
+from ssl_parts.report.pictures.album import Album, Shots, strip
 from ssl_parts.report.pictures.looks import Looks
 
 PAIRS, CLASSES, FAILURES, SIDE = 6, 8, 9, 96
@@ -148,13 +148,13 @@ def _pair_said(looks: Looks, guesses: dict[str, Guesses], a: int, b: int) -> tup
     return title, f"{after} of {int(mine.sum())} (before: {before}). {rows}"
 
 
-def _draw_failures(album: Album, section: object, looks: Looks, guesses: Guesses) -> None:
+def _draw_failures(album: Album, section: Shots, looks: Looks, guesses: Guesses) -> None:
     wrong = np.flatnonzero(guesses.label_Q != looks.queries.labels)
     rows = wrong[np.argsort(-guesses.probability_Q[wrong], kind="stable")][:FAILURES]
     images = enlarged(looks.queries.images(rows), SIDE + 32)
     drawn = _with_parts(looks, rows, images)
     for i, row in enumerate(rows):
-        guess, truth = guesses.label_Q[row], looks.queries.labels[row]
+        guess, truth = int(guesses.label_Q[row]), int(looks.queries.labels[row])
         same = np.flatnonzero(looks.gallery.labels == guess)
         nearest = same[
             np.argmax(looks.gallery_vectors["after"][same] @ looks.query_vectors["after"][row])
