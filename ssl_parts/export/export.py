@@ -120,11 +120,8 @@ def export_encoder(
         form.check(encoder, work, images_BCHW)
         if found is not None:
             write_parts(found, work)
-        card = model_card(
-            encoder,
-            facts_of_run(run) | dict(facts or {}),
-            _opening(form, encoder, size, found is not None),
-        )
+        opening = _opening(form, encoder, size, found is not None)
+        card = model_card(encoder, facts_of_run(run) | dict(facts or {}), opening)
         (work / "README.md").write_text(card, encoding="utf-8")
     return out
 
