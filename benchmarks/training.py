@@ -204,14 +204,14 @@ def print_losses(ours: Trainer, plain: PlainLoop) -> None:
     """Both losses of the same views, in fp32, with the same weights."""
     with ours.open_stream(0) as stream:
         views = ours.make_views(*next(stream))
-    assert views.ids_Ngg is not None, "the phase has parts"
-    ids_Ngg: torch.Tensor = views.ids_Ngg
-    inputs = (views.images_NCHW, ids_Ngg, views.priority_NK)
+    ids_Ngg, priority_NK = views.ids_Ngg, views.priority_NK
+    assert ids_Ngg is not None and priority_NK is not None, "the phase has parts"
+    inputs = (views.images_NCHW, ids_Ngg, priority_NK)
     mine = ours.objective(ours.student(*inputs), ours.teacher(*inputs, predict=False))["loss"]
     (one, two), (ids_one, ids_two), priority = (
         inputs[0].chunk(2),
         ids_Ngg.chunk(2),
-        inputs[2].chunk(2)[0],
+        priority_NK.chunk(2)[0],
     )
     theirs = step_loss(plain.student, plain.teacher, (one, two, ids_one, ids_two, priority))
     print(f"same loss     ours {float(mine):.6f}   plain {float(theirs):.6f}")

@@ -126,7 +126,7 @@ def test_readme_runs_and_every_project_gets_the_same_features(place, monkeypatch
         with torch.no_grad():
             torch.testing.assert_close(features, own(raw).pooled, atol=1e-4, rtol=1e-3)
         seen += 1
-    assert seen >= 6
+    assert seen >= 5
     assert (place / "runs/quickstart/report.html").is_file()
 
 

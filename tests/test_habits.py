@@ -56,12 +56,16 @@ def test_the_tests_workflow_calls_ci_run_on_pull_requests_and_nightly():
     assert any(step.get("run") == "bash .ci/run" for step in steps_of(workflow))
 
 
+# of GitHub and of the package index, at a version
+OFFICIAL = r"(actions/[\w-]+|pypa/gh-action-pypi-publish)@v\d+(\.\d+)*"
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_need_no_secret_and_pin_their_actions(workflow):
     text = workflow.read_text()
     assert "secrets." not in text
     used = [step["uses"] for step in steps_of(workflow) if "uses" in step]
-    assert used and all(re.fullmatch(r"actions/[\w-]+@v\d+", name) for name in used)
+    assert used and all(re.fullmatch(OFFICIAL, name) for name in used)
     for script in re.findall(r"(?:bash|python) (\.ci/[\w.]+)", text):
         assert (REPO / script).is_file()
 

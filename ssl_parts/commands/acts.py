@@ -12,6 +12,7 @@ from evaluation.finetuning.config import FinetuneConfig
 from evaluation.finetuning.table import finetune_table
 from evaluation.finetuning.train import finetune as train_head
 from ssl_parts.comparison.compare import compare as compare_seeds
+from ssl_parts.comparison.runs import list_runs, runs_as_text
 from ssl_parts.doctor.data import examine
 from ssl_parts.doctor.machine import examine_machine
 from ssl_parts.doctor.speed import measure_throughput
@@ -100,6 +101,11 @@ def show(config: ShowConfig, options: Options) -> None:
     """Draw parts, principal components and attention."""
     with disk_errors(Path(config.out)):
         print(f"Shown: {show_job.show(config)}")
+
+
+def runs(options: Options) -> None:
+    """List the runs below a folder."""
+    print(runs_as_text(list_runs(options.folder)))
 
 
 def report(options: Options) -> None:

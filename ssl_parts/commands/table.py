@@ -21,6 +21,13 @@ Part-aware self-supervised pretraining: discover parts, train, repeat, evaluate,
 Killed or stopped, the same command goes on where it was.
 """
 
+RUNS = """\
+The runs below a folder, the last changed one first: state, time, result.
+
+    python launch/runs.py
+    python launch/runs.py runs/mine_seeds
+"""
+
 COMPARE = """\
 The table that says what PARTICLE gained: base, control and result over several seeds, with mean
 and spread.
@@ -184,6 +191,13 @@ def report_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def runs_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `runs`."""
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("runs"), help="default: %(default)s"
+    )
+
+
 def doctor_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `doctor`."""
     parser.add_argument("--machine", action="store_true", help="look at the machine only")
@@ -265,6 +279,7 @@ COMMANDS = {
         Command(
             "show", SHOW, "ssl_parts.commands.acts:show", "ssl_parts.recipes.load:compose_show"
         ),
+        Command("runs", RUNS, "ssl_parts.commands.acts:runs", options=runs_options),
         Command("report", REPORT, "ssl_parts.commands.acts:report", options=report_options),
         Command(
             "doctor",

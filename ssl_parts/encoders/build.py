@@ -56,40 +56,47 @@ def build_encoder(
     """A timm network behind the dense interface of `Encoder`.
 
     Args:
-        name: of a timm model ("resnet50", "vit_small_patch14_dinov2", ...).
-        weights: None for random ones (draw them under `torch.manual_seed`), "pretrained" for
+        name: a timm model name, such as "resnet50" or "vit_small_patch14_dinov2".
+        weights: None for random weights (draw them under `torch.manual_seed`), "pretrained" for
             timm's own, or a path.
-        mean, std: of RGB in [0, 1]. Default: as the weights state them, else timm's for the name.
+        mean, std: input statistics for RGB in [0, 1]. Default: those that the weights state, else
+            timm's for the name.
         output_stride: 8, 16 or 32; dilated convolutions instead of strides.
-        small: ResNets for 48 to 96 px: a stem of three 3x3 convolutions, output_stride 8.
-        width: ResNets: factor on the channels of every stage, and of the stem where `small`.
+        small: ResNets for 48 to 96 px: a stem of three 3x3 convolutions and output_stride 8 unless
+            given.
+        width: ResNets: factor on the channels of every stage (and of the stem where `small`).
         last_stage: ResNets and ViTs: leave out everything behind this stage.
-        allow_partial: accept weights for a part of the encoder; what is missing stays random.
+        allow_partial: accept weights of a part of the encoder; what is missing stays random.
         timm_kwargs: further arguments of timm's constructor.
 
     Raises:
         ConfigError: an unknown name, an option that this network does not have, or an input (mean,
             std, padding) other than the weights state.
-        WeightsError: weights that cannot be read, of another architecture, or of a part alone.
+        WeightsError: weights that cannot be read, belong to another architecture or cover only a
+            part.
     """
     check_name(name)
     check_input_statistics(mean, std, "encoder.")
-    located = None if weights in (None, PRETRAINED) else locate(Path(str(weights)))
+    located = None if weights is None or weights == PRETRAINED else locate(Path(weights))
     if located is not None:
         refuse_weights_of_another(name, located)
-    args = {key: value for key, value in timm_kwargs.items() if value is not None}
+    given = {**timm_kwargs, "output_stride": output_stride}
+    args = {key: value for key, value in given.items() if value is not None}
     check_arguments(name, args)
-    if output_stride is not None:
-        args["output_stride"] = output_stride
     args = architecture_args(name, args, small=small, width=width, last_stage=last_stage)
     encoder = _create_encoder(name, args, pretrained=weights == PRETRAINED)
-    stated = pretrained_input(name, encoder.model) if weights == PRETRAINED else None
     if located is not None:
         options = {"allow_partial": allow_partial, "truncated": last_stage is not None}
         encoder.report = load_located(encoder, located, str(weights), **options)
-        stated = encoder.report.stated
-    _set_input(encoder, stated, mean, std)
+    _set_input(encoder, _stated_by(encoder, weights), mean, std)
     return encoder
+
+
+def _stated_by(encoder: Encoder, weights: str | Path | None) -> StatedInput | None:
+    """The input that the weights state; None for random ones and for those that do not say."""
+    if weights == PRETRAINED:
+        return pretrained_input(encoder.name, encoder.model)
+    return None if encoder.report is None else encoder.report.stated
 
 
 def _create_encoder(name: str, args: dict[str, Any], *, pretrained: bool) -> Encoder:

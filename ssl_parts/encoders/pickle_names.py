@@ -1,4 +1,4 @@
-"""Names in pickled checkpoints: those that only an attack has, and those of plain containers."""
+"""Names in pickled checkpoints: those that end the reading, and those that are plain containers."""
 
 # Modules no checkpoint has a reason to name. Nothing of them would run: the file is refused, so
 # that its reader learns what it is.

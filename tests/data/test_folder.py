@@ -188,3 +188,17 @@ def test_a_user_without_a_home_can_read_folders(tmp_path, monkeypatch):
     assert cache_home() == tmp_path / "kept"
     with pytest.raises(ConfigError, match="no home folder"):
         parse_value("~/photos", StringNode("x"))
+
+
+def test_labels_csv_gives_classes_to_images_without_class_folders(tmp_path, write_image):
+    for name in "abcd":
+        write_image(tmp_path / "images" / f"{name}.jpg")
+    rows = "Image;Class\r\na.jpg;wren\r\nb.jpg;J\u00e4ger\r\nc.jpg;wren\r\nd.jpg;wren\r\n"
+    (tmp_path / "labels.csv").write_bytes(rows.encode("utf-16"))
+    data = build_dataset("folder", tmp_path)
+    assert data.classes == ["J\u00e4ger", "wren"] and data.labels.tolist() == [1, 0, 1, 1]
+    assert any("classes are read from labels.csv" in remark for remark in data.remarks.sentences())
+    assert build_dataset("folder", tmp_path, labelled=False).classes == []
+    (tmp_path / "labels.csv").write_text("a.jpg,wren\n")
+    with pytest.raises(DataError, match=r"labels\.csv has no row for images/b\.jpg"):
+        build_dataset("folder", tmp_path)

@@ -3,18 +3,21 @@
 class folders, Oxford 17 Flowers, ImageNet's layout. `layout` says what is taken for what.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ssl_parts.data.sets.archive import Census, find_root
 from ssl_parts.data.sets.image_files import ImageFiles
+from ssl_parts.data.sets.label_table import read_labels
 from ssl_parts.data.sets.layout import Layout, read_layout
 from ssl_parts.data.sets.remarks import tallied
 from ssl_parts.data.sets.splits import choose_split, cut
 from ssl_parts.data.sets.tree import SUFFIXES, Tree, read_tree
 from ssl_parts.errors import ConfigError, DataError
 
+TABLE = "labels.csv"  # classes of images that lie in no class folders
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 
 
@@ -22,13 +25,14 @@ class Folder(ImageFiles):
     """Images below a folder, in sorted order; hidden files and folders are passed over.
 
     The class of an image is its first folder (below the split's folder where there are some). A
-    folder whose images lie directly in it, or all in one folder, is unlabelled. What is left out
+    folder whose images lie directly in it, or all in one folder, has the classes of its labels.csv,
+    or none. What is left out
     or taken for something is in `remarks`.
 
     Args:
         root: the folder.
         split: train, test, fit, val or trainval. Without split folders all images are train.
-        labelled: false ignores class folders.
+        labelled: false ignores class folders and labels.csv.
         test_share: cuts this share of each class off as test, by a seeded draw, where there is no
             test folder.
         seed: of the cuts.
@@ -58,6 +62,8 @@ class Folder(ImageFiles):
                 f"data.root={root} holds no image{_instead(tree)} (looked for {', '.join(SUFFIXES)} at any depth)"
             )
         layout = _read_layout(root, tree, labelled)
+        if labelled and not layout.classes and (root / TABLE).is_file():
+            layout = _classes_of_table(layout, tree.images, root / TABLE)
         paths, labels, classes = _label(layout, tree.images)
         official, account = _official(layout, labels, paths, test_share, seed)
         if split == "test" and "test" not in official:
@@ -82,6 +88,14 @@ def _read_layout(root: Path, tree: Tree, labelled: bool) -> Layout:
         return read_layout(tree.images, labelled)
     except DataError as error:
         raise DataError(f"data.root={root}: {error}") from error
+
+
+def _classes_of_table(layout: Layout, images: list[str], table: Path) -> Layout:
+    """The layout with the classes that labels.csv gives the images; DataError as `read_labels`."""
+    kept = sorted(layout.splits)
+    labels, remarks = read_labels(table, [images[i] for i in kept], below="")
+    remarks = [f"classes are read from {TABLE}", *remarks]
+    return replace(layout, classes=dict(zip(kept, labels)), remarks=[*layout.remarks, *remarks])
 
 
 def _label(layout: Layout, images: list[str]) -> tuple[list[str], np.ndarray, list[str]]:

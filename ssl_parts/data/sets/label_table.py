@@ -32,11 +32,14 @@ NAMES = (
 LABELS = ("label", "labels", "class", "class_name", "classname", "category", "species", "target")
 
 
-def read_labels(file: Path, images: Sequence[str]) -> tuple[list[str], list[str]]:
+def read_labels(
+    file: Path, images: Sequence[str], below: str = "images/"
+) -> tuple[list[str], list[str]]:
     """(label of each image, remarks).
 
     Args:
         images: names below images/, as they are on disk.
+        below: what stands before them in messages.
 
     Raises:
         DataError: unreadable text; an image without a row or a label, or with two labels; rows of
@@ -56,12 +59,12 @@ def read_labels(file: Path, images: Sequence[str]) -> tuple[list[str], list[str]
         first = ",".join(rows[0][1]) if rows else ""
         more = f" and {counted(len(missing) - 1, 'image')} more" if len(missing) > 1 else ""
         raise DataError(
-            f"{file} has no row for images/{missing[0]}{more}; rows are NAME.jpg,label, and its "
+            f"{file} has no row for {below}{missing[0]}{more}; rows are NAME.jpg,label, and its "
             f"first is {first[:60]!r}"
         )
     found = [labels[keys[image]][0] for image in images]
     if "" in found:
-        raise DataError(f"{file}: the label of images/{images[found.index('')]} is empty")
+        raise DataError(f"{file}: the label of {below}{images[found.index('')]} is empty")
     return found, _remarks(file, encoding, labels, set(keys.values()))
 
 

@@ -175,6 +175,8 @@ def _oddities(found: list[ShardIndex], labels: np.ndarray) -> list[str]:
     unlabelled = int((labels < 0).sum())
     if 0 < unlabelled < len(labels):
         said.append(f"{unlabelled:,} of {len(labels):,} pictures have no class (KEY.cls)")
+    elif unlabelled and counts:
+        said.append("no picture has a class: classes are read from KEY.cls alone")
     return said
 
 
