@@ -1,5 +1,6 @@
 """Commands answer before anything heavy is imported, and every mistake is one sentence."""
 
+import json
 import os
 import subprocess
 import sys
@@ -49,6 +50,50 @@ def test_answers_without_torch(words, code, said):
     assert done.returncode == code, done.stderr
     assert said in done.stdout + done.stderr
     assert "heavy: []" in done.stdout and "Traceback" not in done.stderr
+
+
+EACH = """
+import contextlib, io, json, sys
+from ssl_parts.commands.main import main
+answers = []
+for words in json.loads(sys.argv[1]):
+    said, end = io.StringIO(), 0
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            main(words)
+        except SystemExit as ended:
+            end = ended.code
+    answers.append([end, said.getvalue(), [name for name in {heavy!r} if name in sys.modules]])
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """What each command says to --help, to --show-config and to a key that it does not have: how
+    it ended, what it printed, and what was imported by then. One process for all of them.
+    """
+    composing = [name for name, command in COMMANDS.items() if command.compose is not None]
+    lines = [[name, "--help"] for name in COMMANDS]
+    lines += [[name, "--show-config"] for name in composing]
+    lines += [[name, "surely.no_key=1"] for name in composing]
+    program = [sys.executable, "-c", EACH.format(heavy=HEAVY), json.dumps(lines)]
+    env = {**os.environ, "PYTHONPATH": str(REPO)}
+    done = subprocess.run(program, capture_output=True, text=True, env=env, cwd=REPO)
+    assert done.returncode == 0, done.stderr
+    return {tuple(words): said for words, said in zip(lines, json.loads(done.stdout), strict=True)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_answers_without_torch(answers, name):
+    end, printed, heavy = answers[name, "--help"]
+    assert end in (0, None) and f"ssl-parts {name}" in printed and heavy == []
+    if COMMANDS[name].compose is None:
+        return
+    end, printed, heavy = answers[name, "--show-config"]
+    assert end == 0 and ":" in printed and heavy == []
+    end, printed, heavy = answers[name, "surely.no_key=1"]
+    assert str(end).startswith("ConfigError") and "surely" in end and heavy == []
 
 
 def test_a_terminal_without_unicode_and_a_closed_pipe():
