@@ -18,9 +18,17 @@ def temporary_of(path: Path) -> Path:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader sees the old or the new content, never half of it."""
+    """Write a file so that a reader sees the old or the new content, never half of it.
+
+    Text is written as UTF-8; a file name in it that is none is written with its bytes as \\udcNN.
+    """
     with replaced(path) as temporary, open(temporary, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
+        file.write(encoded(data) if isinstance(data, str) else data)
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8 of a text; bytes of file names that are no UTF-8 stand in it as \\udcNN."""
+    return text.encode(errors="backslashreplace")
 
 
 @contextmanager

@@ -273,7 +273,7 @@ def fingerprint(paths: Sequence[str]) -> str:
     """
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(str(path).encode() + b"\0")
+        digest.update(str(path).encode(errors="surrogateescape") + b"\0")
     return digest.hexdigest()[:16]
 
 

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from ssl_parts.errors import PartDiscoveryError
+from ssl_parts.files import write_atomic
 from ssl_parts.parts.palette import colours
 from ssl_parts.parts.store import PartStore, StoreInfo, fingerprint
 
@@ -150,3 +152,10 @@ def test_png_export_keeps_ids_and_shows_the_palette(tmp_path):
     picture = Image.open(tmp_path / "png" / "0000005_bird_5.png")
     assert np.array_equal(np.array(picture), ids([5])[0].numpy())
     assert np.array_equal(np.array(picture.convert("RGB")), colours(5, 0)[ids([5])[0].numpy()])
+
+
+def test_names_that_are_no_utf8_are_told_apart_and_can_be_written(tmp_path):
+    names = [os.fsdecode(b"caf\xe9.jpg"), os.fsdecode(b"caf\xe8.jpg")]
+    assert fingerprint(names[:1]) != fingerprint(names[1:])
+    write_atomic(tmp_path / "file", names[0])
+    assert (tmp_path / "file").read_text() == "caf\\udce9.jpg"
